@@ -1,0 +1,300 @@
+"""From a source to an explained model on disk, and the Python calls that do the same in memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from gcpp_edge import contract
+from gcpp_edge.contract import Contract, Geometry, Preprocessing, contract_from_metadata
+from gcpp_edge.errors import SourceError
+from gcpp_edge.export.bake import Provenance, bake, write_contract
+from gcpp_edge.export.check import check as run_check
+from gcpp_edge.export.from_torch import ForwardModel, TorchSource
+from gcpp_edge.export.graph import Graph
+from gcpp_edge.export.layers import LayerCandidate, list_candidates
+from gcpp_edge.export.normalise import normalise
+from gcpp_edge.export.scores import find_scores
+from gcpp_edge.export.sources import Loaded, from_torch_source, input_shape, load_source, read_labels
+
+PROTOBUF_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an export did. seconds: by step. notes: what was assumed, one sentence each."""
+
+    path: Path
+    contract: Contract
+    seconds: dict[str, float]
+    bytes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Steps:
+    """Times the steps of an export and tells them to the caller."""
+
+    tell: Callable[[str], None] | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, name: str, message: str, function: Callable[[], Any]) -> Any:
+        if self.tell:
+            self.tell(message)
+        start = time.perf_counter()
+        result = function()
+        self.seconds[name] = time.perf_counter() - start
+        return result
+
+
+def export_file(
+    source: str,
+    output: str | Path,
+    *,
+    weights: str | Path | None = None,
+    layer: str | None = None,
+    input_size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    pixel_max: float | None = None,
+    color: str | None = None,
+    geometry: str | None = None,
+    share: float | None = None,
+    fill: float | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    guided: bool = False,
+    pixel_rule: str = "guided",
+    ranks: int = 5,
+    check: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Writes the explained model of a source and reports what it holds.
+
+    source: see sources.FORMS. weights: a state dict. input_size: (height, width). mean, std: per channel, in units of
+    pixel_max (1 or 255). The file appears whole or not at all. Raises GcppError's children.
+    """
+    output, steps = Path(output), Steps(progress)
+    if not output.parent.is_dir():
+        raise SourceError(f"{output.parent}: no such folder for the output file. Create it first.")
+    names = read_labels(labels)
+    loaded = steps.run("load", f"Loading {source}", lambda: load_source(source, weights, input_size))
+    overrides = Overrides(mean, std, pixel_max, color, geometry, share, fill)
+    preprocessing, notes = settle_preprocessing(loaded, input_size, overrides)
+    model = steps.run(
+        "differentiate",
+        "Writing the backward pass",
+        lambda: bake(
+            loaded.forward.model,
+            layer=layer,
+            input_size=input_size,
+            guided=guided,
+            pixel_rule=pixel_rule,
+            ranks=ranks,
+            preprocessing=preprocessing,
+            labels=names or loaded.labels,
+            provenance=loaded.provenance,
+        ),
+    )
+    if check:
+        steps.run("check", "Checking the gradients", lambda: checked(model, loaded.forward))
+    written = steps.run("write", f"Writing {output}", lambda: write_model(model, output))
+    return Report(output, contract_of(model), steps.seconds, written, notes)
+
+
+def explain_module(
+    model: Any,
+    example_input: Any,
+    *,
+    preprocessing: Preprocessing | None = None,
+    labels: Sequence[str] = (),
+    layer: str | None = None,
+    guided: bool = False,
+    pixel_rule: str = "guided",
+    ranks: int = 5,
+    check: bool = True,
+) -> ModelProto:
+    """The explained ONNX model of a torch.nn.Module (or ExportedProgram), put into evaluation mode.
+
+    example_input: a float tensor [N,C,H,W]. The rest as in export_file.
+    """
+    loaded = from_torch_source(
+        TorchSource(model, preprocessing, tuple(labels), type(model).__name__), None, example_input
+    )
+    result = bake(
+        loaded.forward.model,
+        layer=layer,
+        guided=guided,
+        pixel_rule=pixel_rule,
+        ranks=ranks,
+        preprocessing=loaded.preprocessing,
+        labels=loaded.labels,
+        provenance=loaded.provenance,
+    )
+    return checked(result, loaded.forward) if check else result
+
+
+def explain_onnx(
+    model: ModelProto | str | Path,
+    *,
+    input_size: tuple[int, int] | None = None,
+    preprocessing: Preprocessing | None = None,
+    labels: Sequence[str] = (),
+    layer: str | None = None,
+    guided: bool = False,
+    pixel_rule: str = "guided",
+    ranks: int = 5,
+    check: bool = True,
+) -> ModelProto:
+    """The explained model of a forward ONNX model or file; needs no PyTorch. Options as in export_file."""
+    if isinstance(model, ModelProto):
+        loaded = Loaded(ForwardModel(model), None, (), Provenance())
+    else:
+        loaded = load_source(str(model))
+    result = bake(
+        loaded.forward.model,
+        layer=layer,
+        input_size=input_size,
+        guided=guided,
+        pixel_rule=pixel_rule,
+        ranks=ranks,
+        preprocessing=preprocessing,
+        labels=labels,
+        provenance=loaded.provenance,
+    )
+    return checked(result, loaded.forward) if check else result
+
+
+def list_layers(
+    source: str, *, weights: str | Path | None = None, input_size: tuple[int, int] | None = None
+) -> list[LayerCandidate]:
+    """The layers of a source that can be explained, from the input to the scores, the default marked."""
+    loaded = load_source(source, weights, input_size)
+    graph = Graph(normalise(loaded.forward.model, input_size))
+    return list_candidates(graph, find_scores(graph))
+
+
+def checked(model: ModelProto, forward: ForwardModel) -> ModelProto:
+    """The model with the figures of the self-check in its metadata; SelfCheckError where they do not hold."""
+    described = contract_of(model)
+    write_contract(model, replace(described, check=run_check(model, described, forward)))
+    return model
+
+
+def contract_of(model: ModelProto) -> Contract:
+    return contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
+
+
+def write_model(model: ModelProto, path: Path) -> int:
+    """Writes a model so that the file appears whole or not at all; returns its size in bytes."""
+    if model.ByteSize() > PROTOBUF_LIMIT:
+        raise SourceError(
+            f"{path}: the explained model needs {model.ByteSize() / 1e9:.1f} GB; files above 2 GB are not written yet."
+        )
+    data = model.SerializeToString()
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise SourceError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    return len(data)
+
+
+# preprocessing
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user said about preprocessing; None leaves what the source says."""
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    pixel_max: float | None = None
+    color: str | None = None
+    geometry: str | None = None
+    share: float | None = None
+    fill: float | None = None
+
+
+def settle_preprocessing(
+    loaded: Loaded, input_size: tuple[int, int] | None, given: Overrides
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    """What the source documents, overridden by what the user said, and notes on what was assumed."""
+    channels, height, width = input_shape(loaded.forward.model, input_size)
+    base = loaded.preprocessing or _assumed(channels, height, width)
+    _require_known("color", given.color, contract.COLOR_ORDERS)
+    _require_known("geometry", given.geometry, contract.GEOMETRIES)
+    color = given.color or base.color
+    result = replace(
+        base,
+        height=height,
+        width=width,
+        color=color,
+        mean=_per_channel("mean", given.mean, base.mean, channels),
+        std=_per_channel("std", given.std, base.std, channels),
+        pixel_max=base.pixel_max if given.pixel_max is None else given.pixel_max,
+        geometry=_geometry(base.geometry, given),
+    )
+    _require_plausible(result)
+    silent = loaded.preprocessing is None and given == Overrides()
+    note = (
+        "The source does not say how it was trained to see pixels: assumed 0..1, stretched. "
+        "Give --mean, --std, --color, --geometry."
+    )
+    return result, (note,) if silent else ()
+
+
+def _assumed(channels: int, height: int, width: int) -> Preprocessing:
+    color = {1: "gray", 3: "rgb", 4: "rgba"}.get(channels)
+    if color is None:
+        raise SourceError(f"The input has {channels} channels; expected 1, 3 or 4.")
+    return Preprocessing(height, width, color, (0.0,) * channels, (1.0,) * channels)
+
+
+def _require_known(option: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        raise SourceError(f'--{option} "{value}" is unknown; expected one of {", ".join(known)}.')
+
+
+def _per_channel(
+    option: str, given: Sequence[float] | None, base: tuple[float, ...], channels: int
+) -> tuple[float, ...]:
+    numbers = tuple(float(number) for number in (base if given is None else given))
+    if len(numbers) == 1:
+        numbers *= channels
+    if len(numbers) != channels:
+        raise SourceError(f"--{option} has {len(numbers)} numbers; the input has {channels} channels.")
+    return numbers
+
+
+def _geometry(base: Geometry, given: Overrides) -> Geometry:
+    kind = given.geometry or base.kind
+    share = given.share if given.share is not None else base.share if kind == base.kind else 1.0
+    if not 0 < share <= 1:
+        raise SourceError(f"--share {share} is out of range; expected above 0 and at most 1.")
+    return Geometry(kind, share, base.fill if given.fill is None else given.fill)
+
+
+def _require_plausible(preprocessing: Preprocessing) -> None:
+    if any(deviation <= 0 for deviation in preprocessing.std):
+        raise SourceError("--std must be above 0.")
+    if preprocessing.pixel_max <= 0:
+        raise SourceError("--pixel-max must be above 0: 1 for pixels in 0..1, 255 for raw ones.")
+    if max(preprocessing.mean) > preprocessing.pixel_max:
+        raise SourceError(
+            f"--mean {max(preprocessing.mean):g} exceeds the largest pixel value {preprocessing.pixel_max:g}. "
+            "Give --pixel-max 255 for a network trained on raw pixel values."
+        )
+
+
+__all__ = ["Report", "explain_module", "explain_onnx", "export_file", "list_layers", "write_model"]

@@ -1,0 +1,154 @@
+"""The reverse walk: from a gradient at the scores to gradients at the tensors asked for.
+
+Reverse topological order, gradients of a tensor summed before its producer is visited, un-broadcasting here and nowhere
+else. A gradient that is the same everywhere along an axis keeps size 1 there: the proof that a layer's gradients are
+constant over space is the shape that arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from onnx import NodeProto
+
+from gcpp_edge.errors import MissingRuleError, UnsupportedGraphError
+from gcpp_edge.export.emit import Emitter
+from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, elements
+from gcpp_edge.export.vjp import WITHOUT_GRADIENT, Call, Gradient, OneHot, Rule, find_rule
+
+OPSET = 20
+
+
+def differentiate(
+    graph: Graph,
+    emit: Emitter,
+    nodes: Iterable[NodeProto],
+    seeds: Mapping[str, Gradient],
+    targets: Iterable[str],
+    pixel_rule: str = "gradient",
+) -> dict[str, Value]:
+    """Gradients at `targets`, given those at the keys of `seeds`.
+
+    nodes: the forward nodes in order, with recognised activations as one node (recognise.recognise_activations).
+    Returns a value per target; its shape holds 1 along axes where it is constant. Raises MissingRuleError for an
+    operator without a rule, UnsupportedGraphError where a rule refuses or a target is not reached.
+    """
+    nodes, targets = list(nodes), list(targets)
+    between = graph.reachable_from(targets, nodes) & graph.needed_for(seeds, nodes)
+    walk = _Walk(graph, emit, targets, list(seeds), between, pixel_rule, {name: [seed] for name, seed in seeds.items()})
+    for node in reversed(nodes):
+        gradients = [walk.arrived(name) for name in node.output]
+        if any(gradient is not None for gradient in gradients) and between.intersection(node.input):
+            walk.visit(node, gradients)
+    for name in targets:
+        walk.arrived(name)
+        if name not in walk.found:
+            raise UnsupportedGraphError(f'The scores do not depend on tensor "{name}" in a differentiable way.')
+    return walk.found
+
+
+@dataclass
+class _Walk:
+    """The state of one reverse walk. pending: gradients of tensors whose producers are still to come."""
+
+    graph: Graph
+    emit: Emitter
+    targets: list[str]
+    sources: list[str]
+    between: set[str]
+    pixel_rule: str
+    pending: dict[str, list[Gradient]]
+    found: dict[str, Value] = field(default_factory=dict)
+
+    def arrived(self, name: str) -> Gradient | None:
+        """The gradient of a tensor, complete now that its producer's turn has come."""
+        if name not in self.pending:
+            return None
+        parts = self.pending.pop(name)
+        if name in self.targets:
+            self.found[name] = self._summed(parts)
+            return self.found[name]
+        return parts[0] if len(parts) == 1 else self._summed(parts)
+
+    def _summed(self, parts: list[Gradient]) -> Value:
+        total, *rest = (part.dense(self.emit) if isinstance(part, OneHot) else part for part in parts)
+        for part in rest:
+            total = self.emit.add(total, part)
+        return total
+
+    def visit(self, node: NodeProto, gradients: list[Gradient | None]) -> None:
+        """Hands the gradients of a node's outputs on to its inputs."""
+        rule = find_rule(node, OPSET)
+        if rule is None:
+            if node.op_type in WITHOUT_GRADIENT:
+                return
+            raise MissingRuleError(missing_rule(node, self.targets[0], self.sources[0]))
+        call = self._call(node)
+        results = rule.function(call, *_acceptable(call, rule, gradients))
+        assert len(results) == len(node.input), f"{node.op_type}: {len(results)} gradients, {len(node.input)} inputs"
+        for name, value, wanted, result in zip(node.input, call.inputs, call.wanted, results, strict=True):
+            if wanted:
+                self._hand_on(node, name, self._fitting(rule, call, value, result))
+
+    def _call(self, node: NodeProto) -> Call:
+        inputs = tuple(self.graph.value(name) if name else None for name in node.input)
+        outputs = tuple(self.graph.values.get(name) for name in node.output)
+        wanted = tuple(name in self.between and self.graph.value(name).dtype in FLOATS for name in node.input)
+        return Call(node, self.graph, self.emit, inputs, outputs, wanted, self.pixel_rule)
+
+    def _fitting(self, rule: Rule, call: Call, value: Value, result: Gradient | None) -> Gradient | None:
+        """A result in the shape of its input, also where the node broadcast that input."""
+        if rule.broadcasts and isinstance(result, Value):
+            return unbroadcast(self.emit, result, call.y.shape, value.shape)
+        return result
+
+    def _hand_on(self, node: NodeProto, name: str, result: Gradient | None) -> None:
+        if result is None:
+            raise UnsupportedGraphError(
+                f'The VJP rule of {node.op_type} has no gradient for input "{name}" of node "{node.name}". '
+                "Choose a later layer with --layer."
+            )
+        self.pending.setdefault(name, []).append(result)
+
+
+def _acceptable(call: Call, rule: Rule, gradients: list[Gradient | None]) -> list[Gradient | None]:
+    """The gradients in a form that the rule takes. Extra outputs that got none (masks, statistics) are not passed."""
+    taken = gradients if call.node.op_type == "Split" else gradients[:1]
+    return [_form(call, rule, gradient, value) for gradient, value in zip(taken, call.outputs, strict=False)]
+
+
+def _form(call: Call, rule: Rule, gradient: Gradient | None, value: Value | None) -> Gradient | None:
+    if gradient is None or value is None or (rule.sparse and isinstance(gradient, OneHot)):
+        return gradient
+    if isinstance(gradient, OneHot):
+        gradient = gradient.dense(call.emit)
+    return gradient if rule.compact else call.emit.dense(gradient, value.shape)
+
+
+def unbroadcast(emit: Emitter, gradient: Value, output: Shape, source: Shape) -> Value:
+    """A gradient of the broadcast `output` summed back to the shape of the input it came from.
+
+    Where the gradient is compact along a summed axis, the sum is a multiplication by that axis's length.
+    """
+    rank = len(output)
+    padded = (1,) * (rank - len(source)) + tuple(source)
+    if len(gradient.shape) < rank:
+        gradient = emit.reshape(gradient, (1,) * (rank - len(gradient.shape)) + gradient.shape)
+    summed = [axis for axis in range(rank) if padded[axis] == 1 and output[axis] != 1]
+    symbolic = [axis for axis in summed if not isinstance(output[axis], int)]
+    if any(gradient.shape[axis] == 1 for axis in symbolic):
+        raise UnsupportedGraphError("A gradient would be summed over the batch, which has no VJP.")
+    factor = elements(output[axis] for axis in summed if gradient.shape[axis] == 1)
+    gradient = emit.reduce("ReduceSum", gradient, [axis for axis in summed if gradient.shape[axis] != 1])
+    gradient = emit.scale(gradient, float(factor))
+    return emit.reshape(gradient, gradient.shape[rank - len(source) :]) if len(source) < rank else gradient
+
+
+def missing_rule(node: NodeProto, target: str, source: str) -> str:
+    """The one-line message for an operator without a rule."""
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return (
+        f'No VJP rule for {operator} (opset {OPSET}) at node "{node.name or node.output[0]}", between "{target}" and '
+        f'"{source}". Choose a later layer with --layer (gcpp-edge inspect lists them), or add a rule in export/vjp/.'
+    )

@@ -1,0 +1,301 @@
+"""From a PyTorch module to a forward ONNX model, and the autograd oracle for the self-check.
+
+The only file that imports torch for exporting, and it does so when called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from gcpp_edge import contract
+from gcpp_edge.contract import MAX_OPSET
+from gcpp_edge.errors import MissingDependencyError, SourceError
+
+INPUT = "input"
+SCORES = "scores"
+
+
+@dataclass
+class TorchSource:
+    """A network from PyTorch with what is known about its use. `network`: an nn.Module or an ExportedProgram."""
+
+    network: Any
+    preprocessing: contract.Preprocessing | None = None
+    labels: tuple[str, ...] = ()
+    name: str = ""
+
+
+@dataclass
+class ForwardModel:
+    """A forward ONNX model and, for the self-check, the program that it was made from."""
+
+    model: ModelProto
+    program: Any = None
+    source: TorchSource | None = field(default=None)
+
+
+def import_torch() -> ModuleType:
+    """The torch module, or MissingDependencyError with the install line."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "PyTorch is needed for this source and is not installed: pip install 'gcpp-edge[export]'"
+        ) from error
+
+
+def import_torchvision() -> ModuleType:
+    """torchvision, also without its compiled operators: classifiers need none, but its import looks for two."""
+    torch = import_torch()
+    try:
+        return importlib.import_module("torchvision")
+    except ImportError as error:
+        raise MissingDependencyError("torchvision is not installed: pip install torchvision --no-deps") from error
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise SourceError(f"torchvision does not import: {error}") from error
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _kept_libraries.append(library)  # a library that is collected takes its schemas along
+    return importlib.import_module("torchvision")
+
+
+_kept_libraries: list[Any] = []
+
+
+def torchvision_source(name: str, weights: Path | None) -> TorchSource:
+    """`torchvision:NAME`: preprocessing and labels as the published weights document them."""
+    models = importlib.import_module(f"{import_torchvision().__name__}.models")
+    try:
+        network = models.get_model(name, weights=None, **_quick_init(name))
+    except ValueError as error:
+        near = (
+            ", ".join(n for n in models.list_models() if n.startswith(name[:4]))
+            or "see torchvision.models.list_models()"
+        )
+        raise SourceError(f'torchvision has no model "{name}". Nearest: {near}.') from error
+    load_weights(network, weights)
+    preprocessing, labels = _published(models, name)
+    return TorchSource(network, preprocessing, labels if _classes(network, labels) else (), f"torchvision:{name}")
+
+
+def _quick_init(name: str) -> dict[str, bool]:
+    """Their truncated-normal initialisation takes minutes and is overwritten anyway."""
+    return {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+
+
+def _published(models: ModuleType, name: str) -> tuple[contract.Preprocessing | None, tuple[str, ...]]:
+    weights = models.get_model_weights(name).DEFAULT
+    transforms, labels = weights.transforms(), tuple(weights.meta.get("categories", ()))
+    try:
+        crop, resize = transforms.crop_size[0], transforms.resize_size[0]
+        mean, std = tuple(transforms.mean), tuple(transforms.std)
+    except (AttributeError, TypeError, IndexError):
+        return None, labels
+    geometry = contract.Geometry("crop", share=crop / resize)
+    return contract.Preprocessing(crop, crop, "rgb", mean, std, 1.0, geometry), labels
+
+
+def _classes(network: Any, labels: tuple[str, ...]) -> bool:
+    """Whether the last linear layer or 1x1 convolution has one output a label."""
+    sizes = [getattr(m, "out_features", getattr(m, "out_channels", None)) for m in network.modules()]
+    return len(labels) in sizes
+
+
+def timm_source(name: str, weights: Path | None) -> TorchSource:
+    """`timm:NAME`: preprocessing from the model's pretrained configuration."""
+    import_torchvision()
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise MissingDependencyError("timm is not installed: pip install timm --no-deps") from error
+    try:
+        network = timm.create_model(name, pretrained=False)
+    except RuntimeError as error:
+        near = ", ".join(timm.list_models(f"{name[:5]}*")[:5]) or "see timm.list_models()"
+        raise SourceError(f'timm has no model "{name}". Nearest: {near}.') from error
+    load_weights(network, weights)
+    return TorchSource(network, _timm_preprocessing(network), (), f"timm:{name}")
+
+
+def _timm_preprocessing(network: Any) -> contract.Preprocessing | None:
+    configuration = getattr(network, "pretrained_cfg", None) or {}
+    size = configuration.get("input_size")
+    if not size:
+        return None
+    channels, height, width = size
+    color = {1: "gray", 3: "rgb", 4: "rgba"}.get(channels)
+    if color is None:
+        return None
+    geometry = contract.Geometry("crop", share=float(configuration.get("crop_pct") or 1.0))
+    mean, std = configuration.get("mean", (0.0,) * channels), configuration.get("std", (1.0,) * channels)
+    return contract.Preprocessing(height, width, color, tuple(mean), tuple(std), 1.0, geometry)
+
+
+def callable_source(path: str, weights: Path | None) -> TorchSource:
+    """`package.module:callable` that returns an nn.Module; its attributes `preprocessing` and `labels` are used."""
+    torch = import_torch()
+    module_name, _, attribute = path.partition(":")
+    sys.path.insert(0, os.getcwd())  # as `python -m` would find it
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise SourceError(f'Cannot import "{module_name}" of source "{path}": {error}.') from error
+    except AttributeError as error:
+        raise SourceError(f'Module "{module_name}" has no "{attribute}".') from error
+    finally:
+        sys.path.pop(0)
+    network = factory if isinstance(factory, torch.nn.Module) else factory()
+    if not isinstance(network, torch.nn.Module):
+        raise SourceError(f'"{path}" gave {type(network).__name__}; expected a torch.nn.Module.')
+    load_weights(network, weights)
+    preprocessing = getattr(network, "preprocessing", None)
+    known = preprocessing if isinstance(preprocessing, contract.Preprocessing) else None
+    return TorchSource(network, known, tuple(getattr(network, "labels", ())), path)
+
+
+def program_source(path: Path) -> TorchSource:
+    """A `.pt2` file written by torch.export.save."""
+    torch = import_torch()
+    try:
+        return TorchSource(torch.export.load(path), name=path.name)
+    except Exception as error:  # a damaged archive raises anything from zipfile to pickle errors
+        raise SourceError(
+            f"{path}: not a torch.export file ({_first_line(error)}). Write it with torch.export.save."
+        ) from error
+
+
+def load_weights(network: Any, path: Path | None) -> None:
+    """Loads a state dict from a file, with weights_only=True: a pickle could run code. No file: nothing happens."""
+    if path is None:
+        return
+    torch = import_torch()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such weights file.") from error
+    except Exception as error:  # unpickling a damaged or foreign file raises many kinds
+        raise SourceError(
+            f"{path}: not a state dict that loads safely ({_first_line(error)}). "
+            "Save model.state_dict() with torch.save."
+        ) from error
+    state = next((state[key] for key in ("state_dict", "model") if isinstance(state, dict) and key in state), state)
+    prefix = "module."
+    state = {key[len(prefix) :] if key.startswith(prefix) else key: value for key, value in state.items()}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise SourceError(f"{path}: the weights do not fit the network: {' '.join(lines[1:3])[:300]}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def forward_model(source: TorchSource, example: Any) -> ForwardModel:
+    """The forward ONNX model of a PyTorch network, with a symbolic batch where the network allows it.
+
+    example: a tensor [N,C,H,W]. Modules are put into evaluation mode. Raises SourceError.
+    """
+    torch = import_torch()
+    if not isinstance(source.network, torch.nn.Module):
+        return ForwardModel(*_exported(torch, source.network, ()), source)
+    network = source.network.eval()
+    if example.shape[0] < 2:  # torch.export takes a size of 1 as fixed
+        example = torch.cat([example, example])
+    shapes = ({0: torch.export.Dim("batch")},)
+    try:
+        return ForwardModel(*_exported(torch, network, (example,), dynamic_shapes=shapes), source)
+    except SourceError:
+        with contextlib.suppress(SourceError):  # a network that fixes its batch: normalise.py frees what it can
+            return ForwardModel(*_exported(torch, network, (example[:1],)), source)
+        raise
+
+
+def _exported(torch: ModuleType, network: Any, arguments: tuple[Any, ...], **options: Any) -> tuple[ModelProto, Any]:
+    """The ONNX model and the decomposed torch.export program behind it."""
+    with _quiet(), torch.no_grad():
+        try:
+            result = torch.onnx.export(
+                network,
+                arguments,
+                dynamo=True,
+                opset_version=MAX_OPSET,
+                input_names=[INPUT],
+                verbose=False,
+                external_data=False,
+                **options,
+            )
+        except Exception as error:  # the exporter wraps anything that a model's code can raise
+            raise SourceError(f"PyTorch could not export the network: {_root_cause(error)}") from error
+    return result.model_proto, result.exported_program
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints progress and warns about its own internals; neither is for our user."""
+    level = logging.getLogger("torch.onnx").level
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.getLogger("torch.onnx").setLevel(level)
+
+
+def autograd_gradients(program: Any, tensor: str, images: np.ndarray, targets: list[int]) -> np.ndarray | None:
+    """dS/dA at an ONNX tensor by autograd, [N,C,*space], or None where the program has no value of that name.
+
+    The exporter names ONNX tensors after the values of the program, so the program can be run with one of them watched.
+    images: [N,C,H,W], run one by one since a program may fix its batch. targets: a class each.
+    """
+    torch = import_torch()
+    module = program.module()
+    if all(node.name != tensor for node in module.graph.nodes):
+        return None
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)  # their gradients would cost as much again
+
+    class Watcher(torch.fx.Interpreter):  # type: ignore[misc, name-defined]
+        def run_node(self, node: Any) -> Any:
+            result = super().run_node(node)
+            if node.name == tensor:
+                self.watched = result = result.detach().requires_grad_()
+            return result
+
+    gradients = []
+    for image, target in zip(images, targets, strict=True):
+        watcher = Watcher(module)
+        scores = watcher.run(torch.from_numpy(image[None]))
+        scores = scores[0] if isinstance(scores, (tuple, list)) else scores
+        gradients.append(torch.autograd.grad(scores.flatten(1)[0, target], watcher.watched)[0].numpy())
+    return np.concatenate(gradients)

@@ -1,0 +1,210 @@
+"""Which tensor is explained: looked up as the user knows it, or chosen as the last convolutional features.
+
+A layer's name is a PyTorch module path, which the exporter leaves in the node metadata, or an ONNX tensor. Files from
+elsewhere have no module paths; there the parts of a tensor's name between slashes serve (`fire9/concat_1`: `fire9`).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from dataclasses import dataclass
+
+from onnx import NodeProto
+
+from gcpp_edge.errors import LayerError
+from gcpp_edge.export.graph import FLOATS, Graph, attribute
+from gcpp_edge.export.normalise import SCOPES
+from gcpp_edge.export.scores import ScoreTensors
+
+POOLING = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
+RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Transpose")
+WEIGHTLESS = (*POOLING, *RESHAPING, "Relu", "Softmax", "LogSoftmax", "Sigmoid", "Clip", "LeakyRelu")
+
+
+@dataclass(frozen=True)
+class LayerCandidate:
+    """A tensor that can be explained: every path from the picture to the scores goes through it."""
+
+    name: str
+    tensor: str
+    channels: int
+    space: tuple[int, ...]
+    operator: str
+    default: bool = False
+    constant: bool = False
+
+
+def find_layer(graph: Graph, scores: ScoreTensors, name: str | None) -> LayerCandidate:
+    """The layer of that name, or the default; LayerError with the nearest names where there is none."""
+    candidates = list_candidates(graph, scores)
+    if name is None:
+        for candidate in candidates:
+            if candidate.default:
+                return candidate
+        raise LayerError(
+            "The network has no layer with a spatial extent between its input and its scores: "
+            "a map needs convolutional features. Choose a network that has them."
+        )
+    tensor = _tensor_of(graph, name)
+    if tensor is None:
+        raise LayerError(_unknown(graph, name, candidates))
+    return _checked(graph, scores, name, tensor)
+
+
+def list_candidates(graph: Graph, scores: ScoreTensors) -> list[LayerCandidate]:
+    """All single tensors [N,C,h,w] with a spatial extent that the scores hang on, from the input to the scores."""
+    last_axis = channels_last(graph)
+    cuts = []
+    for name in cut_tensors(graph, scores.logits.name):
+        if _is_pooled(graph, name):
+            break  # whatever has axes after this has them by reshaping, not in the picture
+        if _is_spatial(graph, name) and name not in last_axis:
+            cuts.append(name)
+    default = _default(graph, scores, cuts)
+    return [_candidate(graph, name, name == default) for name in cuts]
+
+
+def _candidate(graph: Graph, tensor: str, default: bool = False, name: str | None = None) -> LayerCandidate:
+    _, channels, *space = graph.value(tensor).shape
+    operator = graph.producers[tensor].op_type
+    return LayerCandidate(name or _given_name(graph, tensor), tensor, channels, tuple(space), operator, default)
+
+
+def cut_tensors(graph: Graph, logits: str) -> list[str]:
+    """Tensors that every path from the input to the logits goes through, in order, without the input itself.
+
+    After a node has run, its output is such a tensor when no other tensor on the way is still waiting for a reader.
+    """
+    source = graph.inputs[0]
+    way = _float_way(graph, source, logits)
+    waiting = {source: _readers(graph, source, way)}
+    cuts = []
+    for node in graph.nodes:
+        if not way.intersection(node.output):
+            continue
+        for name in {name for name in node.input if name in waiting}:
+            waiting[name] -= 1
+        waiting = {name: count for name, count in waiting.items() if count > 0}
+        for name in node.output:
+            if name in way:
+                waiting[name] = _readers(graph, name, way)
+                if set(waiting) <= {name}:
+                    cuts.append(name)
+    return cuts
+
+
+def _float_way(graph: Graph, source: str, sink: str) -> set[str]:
+    """Floating-point tensors on a path from source to sink: shapes computed from the input do not count."""
+    forward = {source}
+    for node in graph.nodes:
+        if forward.intersection(node.input):
+            forward.update(n for n in node.output if n in graph.values and graph.values[n].dtype in FLOATS)
+    return forward & graph.needed_for([sink])
+
+
+def _readers(graph: Graph, name: str, way: set[str]) -> int:
+    return sum(1 for node in _unique(graph.consumers.get(name, [])) if way.intersection(node.output))
+
+
+def _unique(nodes: list[NodeProto]) -> list[NodeProto]:
+    return list({id(node): node for node in nodes}.values())
+
+
+def _is_spatial(graph: Graph, name: str) -> bool:
+    shape = graph.value(name).shape
+    return len(shape) >= 4 and all(isinstance(size, int) for size in shape[1:]) and max(shape[2:]) > 1
+
+
+def _is_pooled(graph: Graph, name: str) -> bool:
+    return all(size == 1 for size in graph.value(name).shape[2:])
+
+
+def channels_last(graph: Graph) -> set[str]:
+    """Tensors [N,h,w,C]: from the Transpose that makes one, through what keeps the axes, to the one that undoes it."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op_type == "Transpose":
+            turned = attribute(node, "perm") in ([0, 2, 3, 1], [0, 2, 3, 4, 1])
+        else:
+            turned = bool(found.intersection(node.input))
+        if turned:
+            found.update(name for name in node.output if name in graph.values and len(graph.values[name].shape) >= 4)
+    return found
+
+
+def _default(graph: Graph, scores: ScoreTensors, cuts: list[str]) -> str | None:
+    """The last features before pooling, after their non-linearity, and never a map per class."""
+    for name in reversed(cuts):
+        node = graph.producers[name]
+        if node.op_type in (*POOLING, *RESHAPING):
+            continue
+        if graph.value(name).shape[1] == scores.classes and _only_weightless(graph, name, scores.logits.name):
+            continue
+        return name
+    return None
+
+
+def _only_weightless(graph: Graph, name: str, logits: str) -> bool:
+    way = graph.reachable_from([name]) & graph.needed_for([logits])
+    return all(graph.producers[tensor].op_type in WEIGHTLESS for tensor in way if tensor != name)
+
+
+# names
+
+
+def scopes_of(node: NodeProto) -> list[str]:
+    """The module paths that a node is in, outermost first; from slashes in its output's name where there are none."""
+    for entry in node.metadata_props:
+        if entry.key == SCOPES:
+            return [scope for scope in ast.literal_eval(entry.value)[:-1] if scope]
+    parts = [part for part in node.output[0].split("/") if part][:-1]
+    joined = ["/".join(parts[: i + 1]) for i in range(len(parts))]
+    return list(dict.fromkeys([*joined, *parts]))
+
+
+def _scope_outputs(graph: Graph, scope: str) -> list[str]:
+    """Tensors that a module hands to the outside, in order."""
+    members = {id(node) for node in graph.nodes if scope in scopes_of(node)}
+    results = []
+    for node in graph.nodes:
+        if id(node) in members:
+            for name in node.output:
+                outside = any(id(reader) not in members for reader in graph.consumers.get(name, []))
+                if outside or name in graph.outputs:
+                    results.append(name)
+    return results
+
+
+def _tensor_of(graph: Graph, name: str) -> str | None:
+    if name in graph.producers:
+        return name
+    outputs = _scope_outputs(graph, name)
+    return outputs[-1] if outputs else None
+
+
+def _given_name(graph: Graph, tensor: str) -> str:
+    """The outermost module whose result the tensor is, else the tensor's own name."""
+    for scope in scopes_of(graph.producers[tensor]):
+        if _scope_outputs(graph, scope) == [tensor]:
+            return scope
+    return tensor
+
+
+def _checked(graph: Graph, scores: ScoreTensors, name: str, tensor: str) -> LayerCandidate:
+    if tensor not in graph.values or not _is_spatial(graph, tensor):
+        shape = list(graph.values[tensor].shape) if tensor in graph.values else "unknown"
+        raise LayerError(
+            f'Layer "{name}" has shape {shape}; expected [N,C,h,w] with h or w above 1. '
+            "Choose another with --layer (gcpp-edge inspect lists them)."
+        )
+    if tensor not in _float_way(graph, graph.inputs[0], scores.logits.name):
+        raise LayerError(f'Layer "{name}" does not lead from the picture to the scores. Choose another with --layer.')
+    return _candidate(graph, tensor, name=name)
+
+
+def _unknown(graph: Graph, name: str, candidates: list[LayerCandidate]) -> str:
+    names = {scope for node in graph.nodes for scope in scopes_of(node)} | {c.name for c in candidates}
+    near = difflib.get_close_matches(name, sorted(names), 3, 0.4)
+    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    return f'No layer "{name}".{hint} gcpp-edge inspect lists the layers.'

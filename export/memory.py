@@ -1,0 +1,31 @@
+"""How much memory a prefix of a graph needs: its weights, and the largest sum of tensors alive at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from onnx import NodeProto
+
+from gcpp_edge.export.graph import Graph, elements, numpy_dtype
+
+
+def memory_bytes(graph: Graph, nodes: list[NodeProto], outputs: Iterable[str]) -> int:
+    """Bytes for weights and activations at batch 1, for a runtime that frees a tensor after its last reader."""
+    used = {name for node in nodes for name in node.input if name in graph.initializers}
+    return sum(_bytes(graph, name) for name in used) + _peak(graph, nodes, set(outputs))
+
+
+def _peak(graph: Graph, nodes: list[NodeProto], outputs: set[str]) -> int:
+    last = {name: index for index, node in enumerate(nodes) for name in node.input}
+    alive = {name: _bytes(graph, name) for name in graph.inputs}
+    peak = 0
+    for index, node in enumerate(nodes):
+        alive.update({name: _bytes(graph, name) for name in node.output if name})
+        peak = max(peak, sum(alive.values()))
+        alive = {name: size for name, size in alive.items() if last.get(name, -1) > index or name in outputs}
+    return peak
+
+
+def _bytes(graph: Graph, name: str) -> int:
+    value = graph.values.get(name)
+    return 0 if value is None else elements(value.shape) * numpy_dtype(value.dtype).itemsize

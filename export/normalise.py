@@ -1,0 +1,359 @@
+"""Brings any model to one form before it is differentiated.
+
+Functions inlined, opset 20, constants as initializers, fixed spatial size, symbolic batch, Dropout and Identity gone,
+BatchNorm folded into its convolution, pads explicit, unused metadata stripped. What is computed stays the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from gcpp_edge.contract import MAX_IR, MAX_OPSET
+from gcpp_edge.errors import SourceError, UnsupportedGraphError
+from gcpp_edge.export.graph import Graph, Shape, Value, attribute, infer_values
+
+BATCH = "N"
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> ModelProto:
+    """The same network in normal form; `model` is not changed.
+
+    input_size: height and width for inputs that leave them open. Raises UnsupportedGraphError, SourceError.
+    """
+    result = ModelProto()
+    result.CopyFrom(model)
+    result = to_opset(onnx.inliner.inline_local_functions(result) if result.functions else result)
+    _refuse_control_flow(result)
+    _constants_to_initializers(result)
+    _fix_input(result, input_size)
+    _remove_pass_through(result)
+    _explicit_pads(result)
+    _fold_batch_norm(result)
+    _remove_flat_gathers(result)
+    _drop_unused(result)
+    del result.graph.value_info[:]
+    return result
+
+
+def to_opset(model: ModelProto) -> ModelProto:
+    """The model at the opset and IR version that explained models use."""
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    version = versions.get("", versions.get("ai.onnx", 0))
+    if version != MAX_OPSET:
+        try:
+            del model.graph.value_info[:]  # of the old opset, and inferred again later
+            model = onnx.version_converter.convert_version(model, MAX_OPSET)
+        except Exception as error:  # the converter raises bare RuntimeError and ConvertError alike
+            reason = str(error).strip().splitlines()[0]
+            raise UnsupportedGraphError(
+                f"The model's opset {version} could not be converted to {MAX_OPSET}: {reason}. "
+                f"Export it at opset {MAX_OPSET}."
+            ) from error
+    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
+    if foreign:
+        node = next(node for node in model.graph.node if node.domain == foreign[0])
+        raise UnsupportedGraphError(
+            f'Node "{node.name}" is {foreign[0]}.{node.op_type}, an operator outside the ONNX standard. '
+            "Export the network with standard operators only."
+        )
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("", MAX_OPSET))
+    model.ir_version = MAX_IR
+    return model
+
+
+def _refuse_control_flow(model: ModelProto) -> None:
+    for node in model.graph.node:
+        if any(entry.HasField("g") for entry in node.attribute):
+            raise UnsupportedGraphError(
+                f'Node "{node.name}" is {node.op_type}, control flow with a graph of its own. '
+                "Export the network without it (fixed sizes, no data-dependent branches)."
+            )
+
+
+def _constants_to_initializers(model: ModelProto) -> None:
+    graph, kept = model.graph, []
+    for node in graph.node:
+        if node.op_type == "Constant":
+            array = _constant_array(node)
+            graph.initializer.append(numpy_helper.from_array(np.asarray(array), node.output[0]))
+        else:
+            kept.append(node)
+    _replace_nodes(model, kept)
+    names = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in names]
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _constant_array(node: NodeProto) -> np.ndarray:
+    entry = node.attribute[0]
+    value = helper.get_attribute_value(entry)
+    if entry.name == "value":
+        return np.asarray(numpy_helper.to_array(value))
+    dtypes = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if entry.name not in dtypes:
+        raise UnsupportedGraphError(f'Constant "{node.output[0]}" holds {entry.name}; expected a tensor or numbers.')
+    return np.array(value, dtypes[entry.name])
+
+
+def _replace_nodes(model: ModelProto, nodes: list[NodeProto]) -> None:
+    kept = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def _fix_input(model: ModelProto, input_size: tuple[int, int] | None) -> None:
+    """Spatial sizes as numbers, and the batch symbolic wherever the graph allows it."""
+    value = image_input(model)
+    dims = value.type.tensor_type.shape.dim
+    if input_size is not None:
+        dims[-2].dim_value, dims[-1].dim_value = input_size
+    for axis, dim in enumerate(list(dims)[1:], 1):
+        if not dim.dim_value > 0:
+            raise SourceError(
+                f'Input "{value.name}" leaves axis {axis} open ({dim.dim_param or "unknown"}). Give --input-size HxW.'
+            )
+    fixed_batch = dims[0].dim_value
+    dims[0].Clear()
+    dims[0].dim_param = BATCH
+    if fixed_batch == 1:
+        _free_reshapes(model)
+    _rename_batch(model)
+
+
+def image_input(model: ModelProto) -> onnx.ValueInfoProto:
+    """The network's own input: the one graph input of rank 4."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    images = [value for value in inputs if len(value.type.tensor_type.shape.dim) == 4]
+    if len(inputs) != 1 or len(images) != 1:
+        names = ", ".join(f"{value.name} (rank {len(value.type.tensor_type.shape.dim)})" for value in inputs)
+        raise UnsupportedGraphError(f"Expected one image input [N,C,H,W], found {names or 'none'}.")
+    return images[0]
+
+
+def _free_reshapes(model: ModelProto) -> None:
+    """Reshape to a fixed batch of 1 copies the batch instead, where its input's first axis is that batch."""
+    values = infer_values(model)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        shape = tensors.get(node.input[1]) if node.op_type == "Reshape" else None
+        source = values.get(node.input[0])
+        if shape is None or source is None or not source.shape or source.shape[0] != BATCH:
+            continue
+        numbers = numpy_helper.to_array(shape).copy()
+        if numbers.size and numbers[0] == 1:
+            numbers[0] = 0
+            name = f"{node.input[1]}/batch/{node.output[0]}"
+            model.graph.initializer.append(numpy_helper.from_array(numbers, name))
+            node.input[1] = name
+            values = infer_values(model)
+
+
+def _rename_batch(model: ModelProto) -> None:
+    """Outputs lose their declared shapes: they are inferred again from the inputs."""
+    for output in model.graph.output:
+        element = output.type.tensor_type.elem_type
+        output.type.tensor_type.Clear()
+        output.type.tensor_type.elem_type = element
+    del model.graph.value_info[:]
+    values = infer_values(model)
+    for output in model.graph.output:
+        if output.name in values:
+            value = values[output.name]
+            output.CopyFrom(helper.make_tensor_value_info(output.name, value.dtype, value.shape))
+
+
+def _remove_pass_through(model: ModelProto) -> None:
+    """Identity and Dropout go, unless they make a graph output straight from a graph input or another output."""
+    outputs = {value.name for value in model.graph.output}
+    renamed: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = renamed.get(name, name)
+        if node.op_type in ("Identity", "Dropout") and node.output[0] not in outputs:
+            _refuse_training_dropout(model, node)
+            renamed[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    _replace_nodes(model, kept)
+
+
+def _refuse_training_dropout(model: ModelProto, node: NodeProto) -> None:
+    mode = node.input[2] if len(node.input) > 2 else ""
+    for tensor in model.graph.initializer:
+        if tensor.name == mode and numpy_helper.to_array(tensor).any():
+            raise UnsupportedGraphError(
+                f'Dropout at node "{node.name}" is in training mode. Export the network in evaluation mode.'
+            )
+
+
+def _explicit_pads(model: ModelProto) -> None:
+    """auto_pad and an implied kernel_shape written out; ceil_mode needs nothing, the sizes tell."""
+    values = infer_values(model)
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose", "MaxPool", "AveragePool"):
+            continue
+        if node.op_type == "Conv" and attribute(node, "kernel_shape") is None:
+            node.attribute.append(helper.make_attribute("kernel_shape", list(values[node.input[1]].shape[2:])))
+        mode = attribute(node, "auto_pad", "NOTSET")
+        if mode in ("SAME_UPPER", "SAME_LOWER", "VALID"):
+            pads = _automatic_pads(node, values[node.input[0]].shape[2:], mode)
+            kept = [entry for entry in node.attribute if entry.name not in ("auto_pad", "pads")]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+
+
+def _automatic_pads(node: NodeProto, sizes: Shape, mode: str) -> list[int]:
+    kernel = attribute(node, "kernel_shape")
+    if mode == "VALID":
+        return [0] * (2 * len(kernel))
+    if node.op_type == "ConvTranspose":
+        raise UnsupportedGraphError(f'ConvTranspose at node "{node.name}" has auto_pad {mode}; expected explicit pads.')
+    strides, dilations = (
+        attribute(node, "strides") or [1] * len(kernel),
+        attribute(node, "dilations") or [1] * len(kernel),
+    )
+    totals = [
+        max((math.ceil(size / s) - 1) * s + d * (k - 1) + 1 - size, 0)
+        for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True)
+    ]
+    less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return [*less, *more] if mode == "SAME_UPPER" else [*more, *less]
+
+
+def _fold_batch_norm(model: ModelProto) -> None:
+    """Conv -> BatchNorm becomes one Conv, where nothing else reads the Conv."""
+    graph = Graph(model)
+    outputs = set(graph.outputs)
+    folded: dict[str, str] = {}
+    kept = []
+    for node in model.graph.node:
+        conv = graph.producers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if conv is not None and _foldable(graph, conv, node, outputs):
+            _fold(model, graph, conv, node)
+            folded[node.output[0]] = conv.output[0]
+        else:
+            kept.append(node)
+    for node in kept:
+        for index, name in enumerate(node.output):
+            node.output[index] = next((new for new, old in folded.items() if old == name), name)
+    _replace_nodes(model, kept)
+
+
+def _foldable(graph: Graph, conv: NodeProto, norm: NodeProto, outputs: set[str]) -> bool:
+    constants = [*conv.input[1:], *norm.input[1:]]
+    return (
+        conv.op_type == "Conv"
+        and len(graph.consumers.get(conv.output[0], [])) == 1
+        and conv.output[0] not in outputs
+        and all(not name or graph.constant(name) is not None for name in constants)
+    )
+
+
+def _fold(model: ModelProto, graph: Graph, conv: NodeProto, norm: NodeProto) -> None:
+    weights = graph.constant(conv.input[1])
+    assert weights is not None
+    scale, bias, mean, variance = (np.asarray(graph.constant(name), np.float64) for name in norm.input[1:5])
+    factor = scale / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
+    old = graph.constant(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else None
+    shift = bias + ((0 if old is None else np.asarray(old, np.float64)) - mean) * factor
+    scaled = weights.astype(np.float64) * factor.reshape(-1, *(1,) * (weights.ndim - 1))
+    names = [graph.fresh(f"{conv.input[1]}/folded"), graph.fresh(f"{norm.input[2]}/folded")]
+    for name, array in zip(names, (scaled, shift), strict=True):
+        model.graph.initializer.append(numpy_helper.from_array(array.astype(weights.dtype), name))
+    del conv.input[1:]
+    conv.input.extend(names)
+
+
+def _remove_flat_gathers(model: ModelProto) -> None:
+    """Reshape(-1) then Gather of all indices in order is a Reshape.
+
+    The PyTorch exporter spells `as_strided` so, behind a mean over channels-last features (ConvNeXt); the indices are
+    computed from the batch, so they are evaluated for two batch sizes.
+    """
+    graph, values = Graph(model), infer_values(model)
+    for node in model.graph.node:
+        flat = graph.producers.get(node.input[0]) if node.op_type == "Gather" else None
+        if flat is None or flat.op_type != "Reshape" or len(graph.consumers[flat.output[0]]) != 1:
+            continue
+        flattened, source = graph.constant(flat.input[1]), values.get(flat.input[0])
+        if (
+            flattened is None
+            or flattened.tolist() != [-1]
+            or source is None
+            or not _in_order(model, graph, node, source)
+        ):
+            continue
+        shape = _gathered_shape(model, node)
+        model.graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]]), f"{node.output[0]}/shape"))
+        node.op_type = "Reshape"
+        del node.attribute[:], node.input[:]
+        node.input.extend([flat.input[0], f"{node.output[0]}/shape"])
+
+
+def _indices(model: ModelProto, name: str, batch: int) -> np.ndarray:
+    """The index tensor, computed by the reference evaluator for a batch."""
+    graph = Graph(model)
+    needed = graph.needed_for([name])
+    nodes = [node for node in model.graph.node if needed.intersection(node.output)]
+    image = image_input(model)
+    shape = [batch, *(dim.dim_value for dim in list(image.type.tensor_type.shape.dim)[1:])]
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    part = helper.make_graph(nodes, "indices", [image], [onnx.ValueInfoProto(name=name)], constants)
+    evaluator = ReferenceEvaluator(helper.make_model(part, opset_imports=list(model.opset_import)))
+    dtype = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
+    return np.asarray(evaluator.run(None, {image.name: np.zeros(shape, dtype)})[0])
+
+
+def _in_order(model: ModelProto, graph: Graph, node: NodeProto, source: Value) -> bool:
+    needed = graph.needed_for([node.input[1]])
+    operators = {n.op_type for n in model.graph.node if needed.intersection(n.output)}
+    if operators & {"Conv", "Gemm", "MatMul"} or any(not isinstance(size, int) for size in source.shape[1:]):
+        return False
+    for batch in (1, 3):
+        indices = _indices(model, node.input[1], batch)
+        if not np.array_equal(indices.reshape(-1), np.arange(batch * math.prod(source.shape[1:]))):
+            return False
+    return True
+
+
+def _gathered_shape(model: ModelProto, node: NodeProto) -> tuple[int, ...]:
+    return _indices(model, node.input[1], 1).shape
+
+
+def _drop_unused(model: ModelProto) -> None:
+    """Nodes, initializers and notes that nothing needs: local paths and stack traces above all."""
+    graph = Graph(model)
+    needed = graph.needed_for(graph.outputs)
+    _replace_nodes(model, [node for node in model.graph.node if needed.intersection(node.output)])
+    for node in model.graph.node:
+        node.doc_string = ""
+        scopes = [entry for entry in node.metadata_props if entry.key == SCOPES]
+        notes = [(entry.key, entry.value) for entry in scopes]
+        del node.metadata_props[:]
+        for key, value in notes:
+            node.metadata_props.add(key=key, value=value)
+    used = {name for node in model.graph.node for name in node.input} | set(graph.outputs)
+    for index in reversed(range(len(model.graph.initializer))):
+        if model.graph.initializer[index].name not in used:
+            del model.graph.initializer[index]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    model.graph.doc_string = model.doc_string = ""
+    del model.graph.metadata_props[:], model.metadata_props[:]
+
+
+def strip_scopes(model: ModelProto) -> None:
+    """Removes the module names, once layers have been looked up."""
+    for node in model.graph.node:
+        del node.metadata_props[:]

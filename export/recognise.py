@@ -1,0 +1,114 @@
+"""Recognises activations that exporters spell out in several nodes: SiLU, HardSwish, GELU.
+
+The graph stays as it is; the reverse walk is given one internal node in place of each group.
+"""
+
+from __future__ import annotations
+
+import math
+
+from onnx import NodeProto, helper
+
+from gcpp_edge.export.graph import Graph, attribute
+from gcpp_edge.export.vjp.registry import INTERNAL
+
+
+def recognise_activations(graph: Graph) -> list[NodeProto]:
+    """The forward nodes with each spelled-out activation as one internal node. The graph itself stays as it is.
+
+    x * Sigmoid(x) is SiLU, which rectifies; taken as a gate it would pass guided gradients through its product.
+    The same holds for GELU in terms of Erf and for x * HardSigmoid(x).
+    """
+    nodes = list(graph.nodes)
+    for node in graph.nodes:
+        found = _silu(graph, node) or _hard_swish(graph, node) or _gelu(graph, node)
+        if found is not None:
+            members, replacement = found
+            nodes = [n for n in nodes if not any(n is member for member in members)]
+            position = next(i for i, n in enumerate(nodes) if n is node)
+            nodes[position] = replacement
+    return nodes
+
+
+Found = tuple[list[NodeProto], NodeProto]
+
+
+def _gate(graph: Graph, node: NodeProto, operator: str) -> tuple[NodeProto, str] | None:
+    """The gate of a Mul(x, operator(x)) and its x."""
+    if node.op_type != "Mul":
+        return None
+    for source, gated in (tuple(node.input), tuple(reversed(node.input))):
+        gate = graph.producers.get(gated)
+        if gate is not None and gate.op_type == operator and gate.input[0] == source:
+            return gate, source
+    return None
+
+
+def _alone(graph: Graph, node: NodeProto) -> bool:
+    return len(graph.consumers.get(node.output[0], [])) == 1 and node.output[0] not in graph.outputs
+
+
+def _silu(graph: Graph, node: NodeProto) -> Found | None:
+    found = _gate(graph, node, "Sigmoid")
+    if found is None or not _alone(graph, found[0]):
+        return None
+    return [found[0]], helper.make_node("Silu", [found[1]], list(node.output), name=node.name, domain=INTERNAL)
+
+
+def _hard_swish(graph: Graph, node: NodeProto) -> Found | None:
+    found = _gate(graph, node, "HardSigmoid")
+    if found is None or not _alone(graph, found[0]):
+        return None
+    alpha, beta = attribute(found[0], "alpha", 0.2), attribute(found[0], "beta", 0.5)
+    if not (math.isclose(alpha, 1 / 6, rel_tol=1e-5) and math.isclose(beta, 0.5)):
+        return None
+    return [found[0]], helper.make_node("HardSwish", [found[1]], list(node.output), name=node.name)
+
+
+def _gelu(graph: Graph, node: NodeProto) -> Found | None:
+    """x / sqrt(2) -> Erf -> + 1 -> * x -> * 0.5, as exporters before opset 20 write it, in any order of the factors."""
+    if node.op_type != "Mul":
+        return None
+    members: list[NodeProto] = []
+    factors = _factors(graph, node, members)
+    shifted = [graph.producers.get(name) for name in factors if graph.constant(name) is None]
+    ones = [n for n in shifted if n is not None and n.op_type == "Add" and _scalar(graph, n) == 1]
+    if len(ones) != 1 or len(factors) != 3 or not any(_number(graph, name) == 0.5 for name in factors):
+        return None
+    add = ones[0]
+    erf = next((graph.producers.get(n) for n in add.input if graph.constant(n) is None), None)
+    x = next((n for n in factors if graph.constant(n) is None and n != add.output[0]), None)
+    scaled = graph.producers.get(erf.input[0]) if erf is not None and erf.op_type == "Erf" else None
+    if scaled is None or x is None or not _divided_by_root_two(graph, scaled, x):
+        return None
+    members = [*members, add, erf, scaled]
+    if not all(_alone(graph, member) for member in members):
+        return None
+    return members, helper.make_node("Gelu", [x], list(node.output), name=node.name, domain=INTERNAL)
+
+
+def _factors(graph: Graph, node: NodeProto, members: list[NodeProto]) -> list[str]:
+    """The factors of a product of three, written as two Muls."""
+    for inner_name, other in (tuple(node.input), tuple(reversed(node.input))):
+        inner = graph.producers.get(inner_name)
+        if inner is not None and inner.op_type == "Mul":
+            members.append(inner)
+            return [*inner.input, other]
+    return list(node.input)
+
+
+def _number(graph: Graph, name: str) -> float | None:
+    array = graph.constant(name)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
+
+def _scalar(graph: Graph, node: NodeProto) -> float | None:
+    return next((n for n in (_number(graph, name) for name in node.input) if n is not None), None)
+
+
+def _divided_by_root_two(graph: Graph, node: NodeProto, x: str) -> bool:
+    number = _scalar(graph, node)
+    if number is None or node.input[0] != x and node.input[1] != x:
+        return False
+    wanted = {"Div": math.sqrt(2), "Mul": math.sqrt(0.5)}.get(node.op_type)
+    return wanted is not None and math.isclose(number, wanted, rel_tol=1e-3)

@@ -1,0 +1,139 @@
+"""What can be exported: a source string becomes a forward ONNX model with what is known about its use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import ModelProto
+
+from gcpp_edge import contract
+from gcpp_edge.errors import SourceError
+from gcpp_edge.export import from_torch
+from gcpp_edge.export.bake import Provenance
+from gcpp_edge.export.from_torch import ForwardModel, TorchSource
+from gcpp_edge.export.normalise import image_input
+
+FORMS = "torchvision:NAME, timm:NAME, package.module:callable, a .pt2 file or an .onnx file"
+DEFAULT_SIZE = (224, 224)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A forward model that is ready to be baked. preprocessing is None where the source does not say."""
+
+    forward: ForwardModel
+    preprocessing: contract.Preprocessing | None
+    labels: tuple[str, ...]
+    provenance: Provenance
+
+
+def load_source(source: str, weights: str | Path | None = None, input_size: tuple[int, int] | None = None) -> Loaded:
+    """The forward model behind a source string. Raises SourceError, MissingDependencyError."""
+    weights = None if weights is None else Path(weights)
+    if source.endswith(".onnx"):
+        if weights is not None:
+            raise SourceError("--weights goes with a PyTorch source; an .onnx file carries its own.")
+        return _from_onnx(Path(source))
+    return from_torch_source(_torch_source(source, weights), input_size)
+
+
+def _torch_source(source: str, weights: Path | None) -> TorchSource:
+    if source.endswith(".pt2"):
+        if weights is not None:
+            raise SourceError("--weights goes with a network by name; a .pt2 file carries its own.")
+        if not Path(source).is_file():
+            raise SourceError(f"{source}: no such file.")
+        return from_torch.program_source(Path(source))
+    scheme, separator, name = source.partition(":")
+    if not separator or not name:
+        raise SourceError(f'Cannot tell what "{source}" is; expected {FORMS}.')
+    loaders: dict[str, Callable[[str, Path | None], TorchSource]] = {
+        "torchvision": from_torch.torchvision_source,
+        "timm": from_torch.timm_source,
+    }
+    if scheme in loaders:
+        return loaders[scheme](name, weights)
+    return from_torch.callable_source(source, weights)
+
+
+def from_torch_source(source: TorchSource, input_size: tuple[int, int] | None = None, example: Any = None) -> Loaded:
+    """A PyTorch network as a forward model; `example` overrides the size that the source documents."""
+    torch = from_torch.import_torch()
+    preprocessing = source.preprocessing
+    if example is None:
+        known = DEFAULT_SIZE if preprocessing is None else (preprocessing.height, preprocessing.width)
+        channels = 3 if preprocessing is None else preprocessing.channels
+        example = torch.randn(2, channels, *(input_size or known), generator=torch.Generator().manual_seed(0))
+    forward = from_torch.forward_model(source, example)
+    if preprocessing is not None:
+        preprocessing = replace(preprocessing, height=example.shape[2], width=example.shape[3])
+    digest = hashlib.sha256(forward.model.SerializeToString(deterministic=True)).hexdigest()
+    return Loaded(forward, preprocessing, source.labels, Provenance(source.name, digest))
+
+
+def _from_onnx(path: Path) -> Loaded:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}.") from error
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+        if not model.graph.node:
+            raise ValueError("it has no nodes")
+    except Exception as error:  # protobuf's DecodeError is no subclass of ValueError in every release
+        raise SourceError(f"{path}: not an ONNX file, or a damaged one ({str(error)[:120]}).") from error
+    if any(entry.key == contract.METADATA_KEY for entry in model.metadata_props):
+        raise SourceError(f"{path}: already an explained model. Export from the network that it was made from.")
+    _load_external(model, path)
+    return Loaded(ForwardModel(model), None, (), Provenance(path.name, hashlib.sha256(data).hexdigest()))
+
+
+def _load_external(model: ModelProto, path: Path) -> None:
+    """Weights beside the file; a location outside its folder is refused, since a file could name any."""
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            target = (path.parent / entry.value).resolve() if entry.key == "location" else None
+            if target is not None and not target.is_relative_to(path.parent.resolve()):
+                raise SourceError(f'{path}: its external data "{entry.value}" lies outside the model\'s folder.')
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # onnx raises its own ValidationError, OSError and ValueError here
+        raise SourceError(f"{path}: its external data cannot be read ({str(error).splitlines()[0][:160]}).") from error
+
+
+def input_shape(model: ModelProto, input_size: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Channels, height and width of the image input; 0 where the file leaves one open."""
+    dims = [dim.dim_value for dim in image_input(model).type.tensor_type.shape.dim]
+    height, width = input_size or (dims[2], dims[3])
+    return dims[1], height, width
+
+
+def read_labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...]:
+    """Class names: the word "imagenet", a file (one a line, or a JSON list), or the names themselves."""
+    if labels is None:
+        return ()
+    if not isinstance(labels, (str, Path)):
+        return tuple(str(label) for label in labels)
+    if labels == "imagenet":
+        text = resources.files("gcpp_edge.export").joinpath("labels/imagenet.txt").read_text("utf-8")
+        return tuple(text.splitlines())
+    try:
+        text = Path(labels).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"{labels}: cannot be read as labels ({error}). Give a text file with one label a line."
+        ) from error
+    if not text.lstrip().startswith("["):
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    try:
+        return tuple(str(label) for label in json.loads(text))
+    except ValueError as error:
+        raise SourceError(f"{labels}: not a JSON list of labels ({error}).") from error

@@ -1,0 +1,117 @@
+"""Rules of sliding-window pooling.
+
+Both sum, into each input position, what the windows that cover it send back. The sum runs over the taps of the window,
+phase by phase of the stride, and DepthToSpace weaves the phases together: exact with overlap, and no scatter.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from gcpp_edge.export.graph import Value
+from gcpp_edge.export.vjp.convolution import Window, axes_phases, crop_phases, window_of
+from gcpp_edge.export.vjp.registry import Call, Results, numpy_dtype, rule
+
+Taps = dict[tuple[int, ...], Value]
+
+
+@rule("MaxPool")
+def max_pool(call: Call, gradient: Value) -> Results:
+    """To the first position, in row order, that equals the maximum: PyTorch's choice in a tie."""
+    emit, window = call.emit, window_of(call, call.attribute("kernel_shape"))
+    padded = _padded_input(call, window)
+    taps: Taps = {}
+    left = gradient  # what no earlier tap has claimed
+    for tap in itertools.product(*(range(k) for k in window.kernel)):
+        claimed = emit.equal(_taken(call, padded, window, tap), call.y)
+        taps[tap] = emit.keep_where(claimed, left)
+        left = emit.subtract(left, taps[tap])
+    return [_woven(call, taps, window)]
+
+
+def _padded_input(call: Call, window: Window) -> Value:
+    """The input with -inf around, as far as any window reaches."""
+    zipped = zip(call.y.shape[2:], window.strides, window.extent, call.x.shape[2:], window.before, strict=True)
+    after = [max((out - 1) * s + extent - size - pad, 0) for out, s, extent, size, pad in zipped]
+    return call.emit.pad(call.x, window.axes, window.before, after, fill=-np.inf)
+
+
+def _taken(call: Call, padded: Value, window: Window, tap: tuple[int, ...]) -> Value:
+    """The input that each window sees at one tap, in the shape of the output."""
+    starts = [d * t for d, t in zip(window.dilations, tap, strict=True)]
+    ends = [start + s * (out - 1) + 1 for start, s, out in zip(starts, window.strides, call.y.shape[2:], strict=True)]
+    return call.emit.slice(padded, window.axes, starts, ends, window.strides)
+
+
+@rule("AveragePool")
+def average_pool(call: Call, gradient: Value) -> Results:
+    window = window_of(call, call.attribute("kernel_shape"))
+    if all(k == 1 for k in window.kernel) and all(s == 1 for s in window.strides):
+        return [gradient]
+    share = call.emit.multiply(gradient, call.emit.constant(1 / _counts(call, window)))
+    taps = dict.fromkeys(itertools.product(*(range(k) for k in window.kernel)), share)
+    return [_woven(call, taps, window)]
+
+
+def _counts(call: Call, window: Window) -> np.ndarray:
+    """How many positions each output averages, broadcastable to it."""
+    counts = np.ones((1, 1), numpy_dtype(call.x.dtype))
+    include = bool(call.attribute("count_include_pad", 0))
+    for i, out in enumerate(call.y.shape[2:]):
+        low, high = (
+            (0, call.x.shape[2 + i]) if not include else (-window.before[i], call.x.shape[2 + i] + window.after[i])
+        )
+        starts = np.arange(out) * window.strides[i] - window.before[i]
+        taps = starts[:, None] + np.arange(window.kernel[i]) * window.dilations[i]
+        counts = counts[..., None] * ((taps >= low) & (taps < high)).sum(1).astype(counts.dtype)
+    return counts[..., 0] if counts.ndim == 2 else counts
+
+
+def _woven(call: Call, taps: Taps, window: Window) -> Value:
+    """Each tap at its phase and offset, summed, woven together and cut to the input."""
+    emit, axes = call.emit, axes_phases(call, window)
+    sums: dict[tuple[int, ...], Value] = {}
+    for tap, value in taps.items():
+        places = [axis.taps[t] for axis, t in zip(axes, tap, strict=True)]
+        before = [offset - axis.first for axis, (_, offset) in zip(axes, places, strict=True)]
+        after = [
+            axis.last - offset - (size - 1)
+            for axis, (_, offset), size in zip(axes, places, value.shape[2:], strict=True)
+        ]
+        placed = emit.pad(value, window.axes, before, after)
+        phase = tuple(phase for phase, _ in places)
+        sums[phase] = emit.add(sums[phase], placed) if phase in sums else placed
+    phases = [_phase(call, sums, phase) for phase in itertools.product(*(range(axis.stride) for axis in axes))]
+    return crop_phases(call, _weave(call, phases, window.strides), axes, window)
+
+
+def _phase(call: Call, sums: dict[tuple[int, ...], Value], phase: tuple[int, ...]) -> Value:
+    """The sum at a phase; zeros where the stride skips input altogether."""
+    return sums[phase] if phase in sums else call.emit.scale(next(iter(sums.values())), 0.0)
+
+
+def _weave(call: Call, phases: list[Value], strides: tuple[int, ...]) -> Value:
+    """Phases in row order [N,C,*Q] -> [N,C,*(Q s)]."""
+    emit = call.emit
+    if len(phases) == 1:
+        return phases[0]
+    joined = emit.concat(phases, 1)
+    if len(strides) == 2 and strides[0] == strides[1]:
+        return emit.depth_to_space(joined, strides[0], "DCR")
+    batch, channels, *counts = phases[0].shape
+    rank = len(strides)
+    deep = emit.reshape(joined, (batch, *strides, channels, *counts))
+    order = [0, rank + 1, *(axis for i in range(rank) for axis in (rank + 2 + i, 1 + i))]
+    sizes = tuple(count * stride for count, stride in zip(counts, strides, strict=True))
+    return emit.reshape(emit.transpose(deep, order), (batch, channels, *sizes))
+
+
+@rule("GlobalMaxPool")
+def global_max_pool(call: Call, gradient: Value) -> Results:
+    """To every position that equals the maximum, in equal shares (PyTorch's amax)."""
+    emit, axes = call.emit, list(range(2, len(call.x.shape)))
+    winners = emit.cast(emit.equal(call.x, call.y), call.x.dtype)
+    share = emit.divide(gradient, emit.reduce("ReduceSum", winners, axes))
+    return [emit.multiply(winners, share)]

@@ -1,0 +1,68 @@
+"""Rules of reductions and softmax. A mean over space spreads its gradient evenly: it stays [N,C,1,1]."""
+
+from __future__ import annotations
+
+from gcpp_edge.export.graph import Shape, Value, elements
+from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, rule
+
+
+def reduced_axes(call: Call) -> list[int]:
+    """The axes of a reduction, from its input (opset 18) or attribute, non-negative; all of them when not given."""
+    axes = call.constant(1)
+    axes = call.attribute("axes") if axes is None else axes.tolist()
+    rank = len(call.x.shape)
+    if not axes:
+        return [] if call.attribute("noop_with_empty_axes", 0) else list(range(rank))
+    return sorted(axis % rank for axis in axes)
+
+
+def kept_shape(shape: Shape, axes: list[int]) -> Shape:
+    return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+
+
+@rule("ReduceMean", "ReduceSum", compact=True, sparse=True)
+def reduce_mean_or_sum(call: Call, gradient: Gradient) -> Results:
+    axes = reduced_axes(call)
+    count = elements(call.x.shape[axis] for axis in axes) if call.node.op_type == "ReduceMean" else 1
+    return [_spread(call, gradient, axes, 1 / count), *call.none()[1:]]
+
+
+@rule("GlobalAveragePool", compact=True, sparse=True)
+def global_average_pool(call: Call, gradient: Gradient) -> Results:
+    axes = list(range(2, len(call.x.shape)))
+    return [_spread(call, gradient, axes, 1 / elements(call.x.shape[2:]))]
+
+
+def _spread(call: Call, gradient: Gradient, axes: list[int], share: float) -> Gradient:
+    shape = kept_shape(call.x.shape, axes)
+    if isinstance(gradient, OneHot):
+        if axes and min(axes) >= 2 and all(size == 1 for size in shape[2:]):
+            gradient = gradient.reshaped(call.emit, shape)
+            return OneHot(gradient.indices, call.emit.scale(gradient.amount, share), call.x.shape)
+        gradient = gradient.dense(call.emit)
+    if len(gradient.shape) != len(shape):  # keepdims=0
+        gradient = call.emit.reshape(gradient, _with_axes(gradient.shape, axes))
+    return call.emit.scale(gradient, share)
+
+
+def _with_axes(shape: Shape, axes: list[int]) -> Shape:
+    sizes = list(shape)
+    for axis in axes:
+        sizes.insert(axis, 1)
+    return tuple(sizes)
+
+
+@rule("Softmax")
+def softmax(call: Call, gradient: Value) -> Results:
+    """dx = y (g - sum(g y))."""
+    emit, y, axis = call.emit, call.y, call.axis(default=-1)
+    weighted = emit.reduce("ReduceSum", emit.multiply(gradient, y), [axis])
+    return [emit.multiply(y, emit.subtract(gradient, weighted))]
+
+
+@rule("LogSoftmax")
+def log_softmax(call: Call, gradient: Value) -> Results:
+    """dx = g - exp(y) sum(g)."""
+    emit, axis = call.emit, call.axis(default=-1)
+    total = emit.reduce("ReduceSum", gradient, [axis])
+    return [emit.subtract(gradient, emit.multiply(emit.apply("Exp", call.y), total))]

@@ -1,0 +1,195 @@
+"""The registry of rules, and what a rule is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from gcpp_edge.export.emit import Emitter
+from gcpp_edge.export.graph import Graph, Shape, Value, attribute, numpy_dtype
+
+INTERNAL = "gcpp_edge"  # domain of activations that normalise.py recognises and the file still spells out
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """A gradient that is zero but in one class of axis 1: the seed, for as long as it can be kept sparse.
+
+    indices int64 [N]: the class. amount [N,1,*S], or with 1 for S: the gradient there. shape: of the whole, [N,K,*S].
+    """
+
+    indices: Value
+    amount: Value
+    shape: Shape
+
+    @property
+    def dtype(self) -> int:
+        return self.amount.dtype
+
+    def dense(self, emit: Emitter) -> Value:
+        """The same gradient as an ordinary tensor."""
+        ones = (1,) * (len(self.shape) - 2)
+        index = emit.reshape(self.indices, (self.shape[0], 1, *ones))
+        classes = emit.constant(np.arange(self.shape[1], dtype=np.int64).reshape(1, -1, *ones))
+        return emit.keep_where(emit.equal(classes, index), self.amount)
+
+    def reshaped(self, emit: Emitter, shape: Shape) -> OneHot:
+        """The same gradient where only size-1 axes behind the classes came or went."""
+        array = emit.graph.constant(self.amount.name)
+        if array is not None:
+            amount = emit.constant(array.reshape((1,) * len(shape)))
+        else:
+            amount = emit.reshape(self.amount, (shape[0], 1, *(1,) * (len(shape) - 2)))
+        return OneHot(self.indices, amount, shape)
+
+
+Gradient = Value | OneHot
+Results = list[Gradient | None]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node in the reverse walk.
+
+    inputs: its values (None for an omitted one). wanted: which of them need a gradient. pixel_rule: "gradient" is the
+    derivative; "guided" and "deconvnet" change it at rectifiers (docs/method.md).
+    """
+
+    node: NodeProto
+    graph: Graph
+    emit: Emitter
+    inputs: tuple[Any, ...]  # of Value | None: a rule knows which of its operator's are there
+    outputs: tuple[Any, ...]
+    wanted: tuple[bool, ...]
+    pixel_rule: str = "gradient"
+
+    @property
+    def x(self) -> Value:
+        value: Value = self.inputs[0]
+        return value
+
+    @property
+    def y(self) -> Value:
+        value: Value = self.outputs[0]
+        return value
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return attribute(self.node, name, default)
+
+    def constant(self, index: int) -> np.ndarray | None:
+        """The array of input `index`, None if it is omitted or computed."""
+        value = self.inputs[index] if index < len(self.inputs) else None
+        return None if value is None else self.graph.constant(value.name)
+
+    def axis(self, name: str = "axis", default: int | None = None, rank: int | None = None) -> int:
+        """An axis attribute, made non-negative."""
+        rank = len(self.x.shape) if rank is None else rank
+        return int(self.attribute(name, default)) % rank
+
+    def none(self) -> Results:
+        """No gradient for any input; rules take what they need of it."""
+        return [None] * len(self.inputs)
+
+
+Function = Callable[..., Results]  # of a Call and the gradient of its output, in the form that the Rule says
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule and the forms of gradient that it takes.
+
+    since, until: the opsets it is right for. compact: takes gradients that are constant along axes. sparse: takes
+    OneHot. broadcasts: its inputs were broadcast to the output's shape, and the walk sums their gradients back.
+    """
+
+    function: Function
+    since: int = 1
+    until: int = 1000
+    compact: bool = False
+    sparse: bool = False
+    broadcasts: bool = False
+
+
+RULES: dict[tuple[str, str], list[Rule]] = {}
+
+WITHOUT_GRADIENT = frozenset(
+    [
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "BitShift",
+        "Ceil",
+        "Constant",
+        "ConstantOfShape",
+        "Equal",
+        "EyeLike",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "IsInf",
+        "IsNaN",
+        "Less",
+        "LessOrEqual",
+        "NonMaxSuppression",
+        "NonZero",
+        "Not",
+        "OneHot",
+        "Or",
+        "RandomNormal",
+        "RandomUniform",
+        "Range",
+        "Round",
+        "Shape",
+        "Sign",
+        "Size",
+        "TopK",
+        "Xor",
+    ]
+)
+
+
+def rule(*operators: str, domain: str = "", **form: Any) -> Callable[[Function], Function]:
+    """Registers a function as the rule of the operators."""
+
+    def register(function: Function) -> Function:
+        for operator in operators:
+            RULES.setdefault((domain, operator), []).append(Rule(function, **form))
+        return function
+
+    return register
+
+
+def find_rule(node: NodeProto, opset: int) -> Rule | None:
+    """The rule for a node at that opset, or None."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    for entry in RULES.get((domain, node.op_type), []):
+        if entry.since <= opset <= entry.until:
+            return entry
+    return None
+
+
+def is_float(value: Value | None) -> bool:
+    return value is not None and value.dtype in (
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+        TensorProto.DOUBLE,
+        TensorProto.BFLOAT16,
+    )
+
+
+__all__ = [
+    "INTERNAL",
+    "RULES",
+    "WITHOUT_GRADIENT",
+    "Call",
+    "Gradient",
+    "OneHot",
+    "Rule",
+    "find_rule",
+    "numpy_dtype",
+    "rule",
+]
