@@ -1,0 +1,88 @@
+"""The device half: an explained model in, maps of where the network looked out.
+
+    import gcpp_edge
+
+    with gcpp_edge.load("resnet50.explained.onnx") as explainer:
+        explanation = explainer(frame)
+        picture = explanation.overlay()
+
+Names are imported when they are first used, so that `import gcpp_edge` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gcpp_edge.errors import (
+    ContractVersionError,
+    ExportError,
+    FrameError,
+    GcppError,
+    InputError,
+    LayerError,
+    MethodError,
+    MissingDependencyError,
+    MissingRuleError,
+    ModelError,
+    NotExplainedError,
+    PictureError,
+    RuntimeFailure,
+    SelfCheckError,
+    ShapeError,
+    SourceError,
+    TargetError,
+    UnsupportedGraphError,
+)
+
+if TYPE_CHECKING:
+    from gcpp_edge.boxes import Box
+    from gcpp_edge.explainer import Explainer, load
+    from gcpp_edge.explanation import Explanation
+
+    __version__: str
+
+__all__ = [
+    "Box",
+    "ContractVersionError",
+    "Explainer",
+    "Explanation",
+    "ExportError",
+    "FrameError",
+    "GcppError",
+    "InputError",
+    "LayerError",
+    "MethodError",
+    "MissingDependencyError",
+    "MissingRuleError",
+    "ModelError",
+    "NotExplainedError",
+    "PictureError",
+    "RuntimeFailure",
+    "SelfCheckError",
+    "ShapeError",
+    "SourceError",
+    "TargetError",
+    "UnsupportedGraphError",
+    "__version__",
+    "load",
+]
+
+_HOMES = {
+    "Box": "gcpp_edge.boxes",
+    "Explainer": "gcpp_edge.explainer",
+    "Explanation": "gcpp_edge.explanation",
+    "load": "gcpp_edge.explainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("gcpp-edge")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,183 @@
+"""What one frame's explanation holds, and the pictures that are made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gcpp_edge.boxes import Box, component_boxes, frame_boxes
+from gcpp_edge.colormaps import palette_bgr, palette_rgb
+from gcpp_edge.contract import Contract
+from gcpp_edge.errors import InputError, ShapeError
+from gcpp_edge.frames import check_frame, picture_of
+from gcpp_edge.geometry import Axes, FrameFit, frame_from_map, input_from_map
+from gcpp_edge.kernels import KernelTable
+from gcpp_edge.methods import Range
+from gcpp_edge.targets import Target, label_of
+
+UNSEEN_DIM = 0.4  # brightness that is left of what the network did not see
+_BGR_ORDERS = {"rgb": [2, 1, 0], "bgr": [0, 1, 2], "gray": [0], "rgba": [2, 1, 0, 3], "bgra": [0, 1, 2, 3]}
+
+
+class Drawing(NamedTuple):
+    """What pictures of an explanation need besides its map."""
+
+    contract: Contract
+    kernels: KernelTable
+    fit: FrameFit
+    range: Range
+    format: str
+    guided: NDArray[np.float32] | None  # (C, H, W), in the network's channel order
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """Where the network looked in one frame, for one class.
+
+    It owns its map and scores, so it stays true while the explainer works on; `frame` is the caller's own array, and
+    a frame that is overwritten shows in overlay().
+
+    target: what was asked for. class_index: what that is. scores: (classes,) float32, the network's output as it is.
+    map: (h, w) float32, raw. poles: how often a weight met a pole (gradcam++-signed). method, mode: how the map was
+    made. timings_ms: preprocess, network, cam; of a batch the frame's equal part.
+    """
+
+    target: Target
+    class_index: int
+    scores: NDArray[np.float32]
+    map: NDArray[np.float32]
+    poles: int
+    method: str
+    mode: str
+    frame: NDArray[Any]
+    timings_ms: dict[str, float]
+    drawing: Drawing = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """The class's name, or "class 7" where the model holds none."""
+        return label_of(self.class_index, self.drawing.contract.labels)
+
+    @property
+    def score(self) -> float:
+        """The class's value in the network's output."""
+        return float(self.scores[self.class_index])
+
+    @property
+    def probability(self) -> float:
+        """The class's probability, 0 to 1; never a softmax of a softmax."""
+        return float(self.probabilities()[self.class_index])
+
+    @property
+    def evidence(self) -> float:
+        """Sum of the raw map. Normalised pictures make noise look certain: this tells."""
+        return float(self.map.sum(dtype=np.float64))
+
+    @property
+    def peak(self) -> float:
+        """Maximum of the raw map."""
+        return float(self.map.max())
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """Every class's probability, (classes,) float64, by the kind of the network's scores."""
+        return probabilities(self.scores, self.drawing.contract.scores.kind)
+
+    def top(self, count: int = 5) -> list[tuple[int, str, float]]:
+        """The most probable classes, best first: (index, label, probability)."""
+        if count < 1:
+            raise InputError(f"top: expected a count of at least 1, found {count}.")
+        chances = self.probabilities()
+        best = np.argsort(-self.scores, kind="stable")[:count]
+        return [(int(i), label_of(int(i), self.drawing.contract.labels), float(chances[i])) for i in best]
+
+    def heatmap(
+        self, space: str = "frame", out: NDArray[Any] | None = None, dtype: DTypeLike = np.float32
+    ) -> NDArray[Any]:
+        """The map in [0, 1], (H, W), at the size of the frame or of the network's "input".
+
+        dtype: float32, or uint8 as round(255 v). out: a buffer to fill instead, of either dtype.
+        What the network did not see is 0. Raises InputError, ShapeError.
+        """
+        axes, height, width = self._axes(space)
+        if out is None:
+            out = np.empty((height, width), dtype)
+        elif out.shape != (height, width):
+            raise ShapeError(f"heatmap: expected an out of {(height, width)}, found {out.shape}.")
+        self.drawing.kernels.heatmap(self.map, axes.rows, axes.columns, *self.drawing.range, out)
+        return out
+
+    def overlay(self, colormap: str = "jet", alpha: float = 0.5, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The coloured map over the frame, uint8, in the frame's channels; grey and NV12 frames become BGR.
+
+        alpha: how much of the colours, 0 to 1. out: a buffer to fill instead; the frame itself will do.
+        What the network did not see is dimmed. Raises InputError, ShapeError.
+        """
+        format = self.drawing.format
+        palette = (palette_rgb if format.startswith("rgb") else palette_bgr)(colormap)
+        picture = picture_of(check_frame(self.frame, format), format, self.drawing.kernels)
+        if out is None:
+            out = np.empty(picture.shape, np.uint8)
+        axes, _, _ = self._axes("frame")
+        self.drawing.kernels.overlay(
+            picture, self.map, axes.rows, axes.columns, *self.drawing.range, palette, alpha, UNSEEN_DIM, out
+        )
+        return out
+
+    def guided(self) -> NDArray[np.float32]:
+        """Guided Grad-CAM++: the map times the pixel-space backward image, (H, W, C) float32 at the input's size.
+
+        Channels are BGR, BGRA or grey, as the network has them. Source: section 3.3.
+        Raises InputError if the call did not ask for the guided image.
+        """
+        image = self.drawing.guided
+        if image is None:
+            raise InputError("guided: not computed in this call. Ask for it: explainer(frame, guided=True).")
+        axes, _, _ = self._axes("input")
+        product = np.empty(image.shape, np.float32)
+        self.drawing.kernels.guided(self.map, axes.rows, axes.columns, *self.drawing.range, image, product)
+        order = _BGR_ORDERS[self.drawing.contract.preprocessing.color]
+        return np.ascontiguousarray(np.moveaxis(product[order], 0, 2))
+
+    def guided_picture(self) -> NDArray[np.uint8]:
+        """The guided image to look at, (H, W, 3) uint8 BGR: middle grey is zero, and a few outliers are cut off."""
+        image = self.guided()[:, :, :3]
+        # the top 0.5 %: single pixels would otherwise leave all the rest grey
+        unit = float(np.percentile(np.abs(image), 99.5)) or float(np.abs(image).max()) or 1.0
+        picture = np.rint(128 + 127 * np.clip(image / unit, -1, 1)).astype(np.uint8)
+        return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
+
+    def boxes(self, threshold: float = 0.25) -> list[Box]:
+        """Where the evidence lies: a box for each connected part of the heatmap, in frame pixels, most evidence first.
+
+        threshold: share of the maximum that belongs to a part, 0 to 1. Raises InputError.
+        """
+        return frame_boxes(self.drawing.fit, component_boxes(self.heatmap("input"), threshold))
+
+    def _axes(self, space: str) -> tuple[Axes, int, int]:
+        """Axes from this space to the map, and the space's height and width."""
+        fit = self.drawing.fit
+        if space == "frame":
+            return frame_from_map(fit, *self.map.shape), fit.rows.frame, fit.columns.frame
+        if space == "input":
+            return input_from_map(fit, *self.map.shape), fit.rows.input, fit.columns.input
+        raise InputError(f"heatmap: unknown space {space!r}. Known: frame, input.")
+
+    def __repr__(self) -> str:
+        return (
+            f"Explanation({self.label!r}, class_index={self.class_index}, probability={self.probability:.3f}, "
+            f"method={self.method!r}, evidence={self.evidence:.3g})"
+        )
+
+
+def probabilities(scores: NDArray[np.float32], kind: str) -> NDArray[np.float64]:
+    """Probabilities of scores of this kind (contract.SCORE_KINDS). scores: (classes,)."""
+    exact = scores.astype(np.float64)
+    if kind == "logits":
+        powers = np.exp(exact - exact.max())  # the maximum off: exp of a large logit overflows
+        exact = powers / powers.sum()
+    elif kind == "log_softmax":
+        exact = np.exp(exact)
+    return exact

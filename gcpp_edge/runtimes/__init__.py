@@ -1,0 +1,63 @@
+"""Inference runtimes behind one interface: buffers in, buffers out.
+
+A runtime takes the buffers of its caller and never allocates an output: `bind` every input and the outputs that are
+wanted, fill the inputs, `run`. A buffer stays bound until another one takes its place.
+
+To add a runtime: a file here with an `open_runtime`, and its name in RUNTIMES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from gcpp_edge.errors import InputError
+
+
+class TensorInfo(NamedTuple):
+    """An input or output. A dimension that the batch or the caller decides is None."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
+class Runtime(Protocol):
+    """A loaded network. One thread at a time."""
+
+    name: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    def bind(self, name: str, buffer: Any) -> None:
+        """Read an input from, or write an output to, this C-contiguous buffer of the runtime's device."""
+
+    def run(self) -> None:
+        """From the bound inputs to the bound outputs. Raises RuntimeFailure."""
+
+    def close(self) -> None:
+        """Give back the network's memory. More than once does no harm."""
+
+
+class RuntimeOptions(NamedTuple):
+    """threads: 0 leaves the number to the runtime. spin: threads that wait burn their core, for a lower latency."""
+
+    threads: int = 0
+    spin: bool = False
+
+
+RUNTIMES = {"onnxruntime": "gcpp_edge.runtimes.onnxruntime"}
+
+
+def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions) -> Runtime:
+    """The network in `model` (a path or the file's bytes), loaded. `where` names the file in errors.
+
+    Raises ModelError for a network that the runtime refuses, MissingDependencyError where the runtime is missing.
+    """
+    if name not in RUNTIMES:
+        raise InputError(f"Unknown runtime {name!r}. Known: {', '.join(RUNTIMES)}.")
+    opener: Callable[..., Runtime] = import_module(RUNTIMES[name]).open_runtime
+    return opener(model, where, options)

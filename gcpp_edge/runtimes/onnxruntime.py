@@ -1,0 +1,130 @@
+"""ONNX Runtime on the CPU: the embedded default.
+
+Buffers are NumPy arrays, bound by address: ONNX Runtime reads and writes them in place.
+Source: onnxruntime.ai/docs/performance/tune-performance/iobinding.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcpp_edge.errors import MissingDependencyError, ModelError, RuntimeFailure
+from gcpp_edge.runtimes import RuntimeOptions, TensorInfo
+
+_FATAL_ONLY = 4  # errors are raised; ONNX Runtime would print them as well
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(int64)": np.dtype(np.int64),
+    "tensor(int32)": np.dtype(np.int32),
+    "tensor(uint8)": np.dtype(np.uint8),
+    "tensor(bool)": np.dtype(np.bool_),
+}
+
+
+def open_runtime(model: str | bytes, where: str, options: RuntimeOptions) -> OnnxRuntime:
+    """The network, loaded; see gcpp_edge.runtimes.open_runtime."""
+    return OnnxRuntime(model, where, options)
+
+
+class OnnxRuntime:
+    """One ONNX Runtime session and its binding."""
+
+    name = "ONNX Runtime CPU"
+
+    def __init__(self, model: str | bytes, where: str, options: RuntimeOptions) -> None:
+        onnxruntime = _import_onnxruntime()
+        self._where = where
+        self._failures = _failures()
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, _session_options(onnxruntime, options), providers=["CPUExecutionProvider"]
+            )
+        except self._failures as error:
+            raise ModelError(f"{where}: ONNX Runtime cannot load it ({_first_line(error)}).") from error
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = _FATAL_ONLY
+        self._binding = self._session.io_binding()
+        self._bound: dict[str, NDArray[Any]] = {}  # also keeps the buffers alive: ONNX Runtime holds bare addresses
+        self.inputs = tuple(_info(value, where) for value in self._session.get_inputs())
+        self.outputs = tuple(_info(value, where) for value in self._session.get_outputs())
+        self._input_names = {value.name for value in self.inputs}
+
+    def bind(self, name: str, buffer: NDArray[Any]) -> None:
+        """Read or write this C-contiguous array; binding the same one again costs nothing."""
+        if self._bound.get(name) is buffer:
+            return
+        self._require_open()
+        if not buffer.flags.c_contiguous:
+            raise RuntimeFailure(f"{self._where}: the buffer bound to {name!r} must be C-contiguous.")
+        bind = self._binding.bind_input if name in self._input_names else self._binding.bind_output
+        try:
+            bind(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+        except self._failures as error:
+            raise RuntimeFailure(
+                f"{self._where}: cannot bind {name!r} as {buffer.dtype} {buffer.shape} ({_first_line(error)})."
+            ) from error
+        self._bound[name] = buffer
+
+    def run(self) -> None:
+        """Runs the network. Raises RuntimeFailure with ONNX Runtime's own reason."""
+        self._require_open()
+        try:
+            self._session.run_with_iobinding(self._binding, self._run_options)
+        except self._failures as error:
+            raise RuntimeFailure(f"{self._where}: ONNX Runtime failed ({_first_line(error)}).") from error
+
+    def close(self) -> None:
+        """Give back the session's memory."""
+        self._binding = self._session = None
+        self._bound.clear()
+
+    def _require_open(self) -> None:
+        if self._session is None:
+            raise RuntimeFailure(f"{self._where}: closed. Load it again.")
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Running a model needs ONNX Runtime, which is not installed. "
+            "Install it: pip install 'gcpp-edge[onnxruntime]'"
+        ) from error
+    return onnxruntime
+
+
+def _session_options(onnxruntime: Any, options: RuntimeOptions) -> Any:
+    result = onnxruntime.SessionOptions()
+    result.log_severity_level = _FATAL_ONLY
+    result.intra_op_num_threads = options.threads
+    result.inter_op_num_threads = 1  # the graph is a chain: a second pool has nothing to do
+    result.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
+    return result
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """ONNX Runtime's own exceptions, which share no base class, and those of its Python layer."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
+    return (*own, RuntimeError, ValueError, TypeError)
+
+
+def _info(value: Any, where: str) -> TensorInfo:
+    if value.type not in _DTYPES:
+        raise ModelError(f"{where}: {value.name!r} is a {value.type}. Known: {', '.join(_DTYPES)}.")
+    shape = tuple(side if isinstance(side, int) and side > 0 else None for side in value.shape)
+    return TensorInfo(value.name, shape, _DTYPES[value.type])
+
+
+def _first_line(error: Exception) -> str:
+    """Its message without the code and the prefix that ONNX Runtime puts before it."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed: ?)?", "", line)

@@ -1,0 +1,53 @@
+"""The contract of every device: a place for buffers, and its kernels."""
+
+import numpy as np
+import pytest
+
+from gcpp_edge.device import DEVICES, open_device
+from gcpp_edge.errors import InputError
+from gcpp_edge.kernels import available
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    return open_device(request.param)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
+@pytest.mark.parametrize("shape", [(), (0, 3), (5,), (2, 3, 4)])
+def test_what_is_uploaded_comes_back(device, shape, dtype) -> None:
+    buffer = device.allocate(shape, np.dtype(dtype))
+    assert not device.download(buffer).any()
+    array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    device.upload(array, buffer)
+    found = device.download(buffer)
+    assert found.shape == shape
+    assert found.dtype == dtype
+    assert np.array_equal(found, array)
+
+
+def test_a_part_of_the_batch_is_a_buffer_too(device) -> None:
+    buffer = device.allocate((4, 3), np.dtype(np.float32))
+    device.upload(np.ones((2, 3), np.float32), buffer[:2])
+    assert device.download(buffer).sum() == 6
+
+
+def test_host_buffers_begin_on_a_cache_line() -> None:
+    device = open_device("cpu")
+    for size in (1, 3, 1000):
+        assert device.allocate((size,), np.dtype(np.float16)).ctypes.data % 64 == 0
+
+
+@pytest.mark.parametrize("isa", available())
+def test_the_environment_chooses_the_kernels(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCPP_ISA", isa)
+    assert open_device("cpu").kernels.isa == isa
+
+
+def test_auto_takes_what_this_machine_has() -> None:
+    assert open_device().name == "cpu"
+
+
+def test_an_unknown_device_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="Unknown device 'tpu'. Known: auto, cpu"):
+        open_device("tpu")
