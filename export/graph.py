@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from gcpp_edge.errors import UnsupportedGraphError
 
@@ -94,7 +94,7 @@ class Graph:
 
 def infer_values(model: ModelProto) -> dict[str, Value]:
     """Shape and dtype of every tensor of a model, as far as ONNX can infer them."""
-    inferred = onnx.shape_inference.infer_shapes(without_large_constants(model), data_prop=True)
+    inferred = shape_inference.infer_shapes(without_large_constants(model), data_prop=True)
     values = {}
     for info in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         tensor = info.type.tensor_type

@@ -204,7 +204,8 @@ def _checked(graph: Graph, scores: ScoreTensors, name: str, tensor: str) -> Laye
 
 
 def _unknown(graph: Graph, name: str, candidates: list[LayerCandidate]) -> str:
-    names = {scope for node in graph.nodes for scope in scopes_of(node)} | {c.name for c in candidates}
+    names = {scope for node in graph.nodes for scope in scopes_of(node)}
+    names |= {name for candidate in candidates for name in (candidate.name, candidate.tensor)}
     near = difflib.get_close_matches(name, sorted(names), 3, 0.4)
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     return f'No layer "{name}".{hint} gcpp-edge inspect lists the layers.'

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, inliner, numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
 from gcpp_edge.contract import MAX_IR, MAX_OPSET
@@ -28,7 +28,7 @@ def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> M
     """
     result = ModelProto()
     result.CopyFrom(model)
-    result = to_opset(onnx.inliner.inline_local_functions(result) if result.functions else result)
+    result = to_opset(inliner.inline_local_functions(result) if result.functions else result)
     _refuse_control_flow(result)
     _constants_to_initializers(result)
     _fix_input(result, input_size)
@@ -48,7 +48,7 @@ def to_opset(model: ModelProto) -> ModelProto:
     if version != MAX_OPSET:
         try:
             del model.graph.value_info[:]  # of the old opset, and inferred again later
-            model = onnx.version_converter.convert_version(model, MAX_OPSET)
+            model = version_converter.convert_version(model, MAX_OPSET)
         except Exception as error:  # the converter raises bare RuntimeError and ConvertError alike
             reason = str(error).strip().splitlines()[0]
             raise UnsupportedGraphError(
