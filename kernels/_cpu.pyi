@@ -1,0 +1,57 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gcpp_edge.kernels.axis import Axis
+
+def available() -> tuple[str, ...]: ...
+
+class Kernels:
+    def __init__(self, isa: str) -> None: ...
+    def cam(
+        self,
+        activations: NDArray[Any],
+        gradients: NDArray[Any],
+        rule: str,
+        relu: bool,
+        out: NDArray[Any],
+        weights: NDArray[Any] | None = None,
+    ) -> int: ...
+    def heatmap(
+        self, map: NDArray[Any], rows: Axis, columns: Axis, low: float, high: float, out: NDArray[Any]
+    ) -> None: ...
+    def overlay(
+        self,
+        frame: NDArray[Any],
+        map: NDArray[Any],
+        rows: Axis,
+        columns: Axis,
+        low: float,
+        high: float,
+        palette: NDArray[Any],
+        alpha: float,
+        dim: float,
+        out: NDArray[Any],
+    ) -> None: ...
+    def guided(
+        self,
+        map: NDArray[Any],
+        rows: Axis,
+        columns: Axis,
+        low: float,
+        high: float,
+        image: NDArray[Any],
+        out: NDArray[Any],
+    ) -> None: ...
+    def preprocess(
+        self,
+        frame: NDArray[Any],
+        format: str,
+        rows: Axis,
+        columns: Axis,
+        color: str,
+        scale: NDArray[Any],
+        bias: NDArray[Any],
+        fill: NDArray[Any],
+        out: NDArray[Any],
+    ) -> None: ...

@@ -1,0 +1,73 @@
+"""Memory for the kernel tests: inputs that end or begin at a forbidden page, outputs between sentinels."""
+
+import ctypes
+import mmap
+
+import numpy as np
+import pytest
+
+from gcpp_edge import kernels
+
+COMPILED = [isa for isa in kernels.available() if isa != "numpy"]
+PAGE = mmap.PAGESIZE
+SENTINEL = 0xA5
+MARGIN = 64  # bytes on either side of an output: a whole vector and more
+PROT_NONE = 0  # the mmap module does not name it
+
+
+def pytest_generate_tests(metafunc):
+    """Tests that take `compiled` run once for every instruction set of this machine, against the reference."""
+    if "compiled" in metafunc.fixturenames:
+        skip = pytest.mark.skip(reason=kernels.reason())
+        metafunc.parametrize("compiled", COMPILED or [pytest.param("none", marks=skip)], indirect=True)
+
+
+@pytest.fixture
+def compiled(request):
+    return kernels.table(request.param)
+
+
+@pytest.fixture
+def reference():
+    return kernels.table("numpy")
+
+
+@pytest.fixture(params=["at the end of a page", "at the start of a page"])
+def guarded(request):
+    """A copy of an array whose neighbour page may not be touched: reading past the array ends the process.
+
+    AddressSanitizer does not see vector gathers and masked loads; this does.
+    """
+    at_end = request.param == "at the end of a page"
+    return lambda array: beside_forbidden_page(np.ascontiguousarray(array), at_end)
+
+
+def beside_forbidden_page(array, at_end):
+    pages = -(-max(array.nbytes, 1) // PAGE)
+    memory = mmap.mmap(-1, (pages + 2) * PAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    for page in (0, pages + 1):
+        assert protect(ctypes.c_void_p(address + page * PAGE), ctypes.c_size_t(PAGE), PROT_NONE) == 0
+    offset = PAGE + (pages * PAGE - array.nbytes if at_end else 0)
+    copy = np.ndarray(array.shape, array.dtype, buffer=memory, offset=offset)
+    copy[...] = array
+    return copy
+
+
+@pytest.fixture
+def output():
+    """Makes arrays for results, off the alignment of vectors, and fails the test if their surroundings are written."""
+    blocks = []
+
+    def make(shape, dtype):
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape)) * dtype.itemsize
+        block = np.full(2 * MARGIN + dtype.itemsize + size, SENTINEL, np.uint8)
+        start = MARGIN + dtype.itemsize
+        blocks.append((block, start, start + size))
+        return block[start : start + size].view(dtype).reshape(shape)
+
+    yield make
+    for block, start, stop in blocks:
+        assert (block[:start] == SENTINEL).all() and (block[stop:] == SENTINEL).all(), "written outside the output"

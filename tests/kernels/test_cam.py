@@ -1,0 +1,177 @@
+"""cam: every instruction set of this machine against the reference."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+RULES = ("gradcam", "gradcam++", "gradcam++-signed")
+TOLERANCE = 1e-5  # of the sum of |w_k A_k|: float32 sums against float64
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    space: tuple[int, ...]
+    channels: int = 5
+    batch: int = 1
+    activations: str = "float32"
+    gradients: str = "float32"
+    constant: bool = False
+    shift: float = 0.3  # of the activations: with -3, ΣA is negative in every channel
+
+    def __str__(self):
+        return self.name
+
+    def arrays(self):
+        random = np.random.default_rng(abs(hash((self.space, self.channels, self.batch))))
+        shape = (self.batch, self.channels, *self.space)
+        slopes = (self.batch, self.channels, *([1] * len(self.space) if self.constant else self.space))
+        activations = random.standard_normal(shape) + self.shift
+        gradients = away_from_poles(activations, random.standard_normal(slopes))
+        return activations.astype(self.activations), gradients.astype(self.gradients)
+
+
+def away_from_poles(activations, gradients):
+    """Gradients without those that bring 2 + ΣA·g near 0, where float32 and float64 may part."""
+    axes = tuple(range(2, activations.ndim))
+    total = np.maximum(activations.sum(axis=axes, keepdims=True), 0)
+    return np.where(np.abs(2 + total * gradients) < 0.5, 1, gradients)
+
+
+CASES = [
+    Case("no positions", (0, 3)),
+    Case("no channels", (3, 3), channels=0),
+    Case("no pictures", (3, 3), batch=0),
+    Case("one position", (1, 1)),
+    Case("a lane less one", (1, 7)),
+    Case("a lane", (2, 4)),
+    Case("a lane and one", (3, 3)),
+    Case("two lanes less one", (3, 5)),
+    Case("two lanes", (4, 4)),
+    Case("two lanes and one", (1, 17)),
+    Case("three lanes", (4, 6)),
+    Case("three lanes and seven", (31, 1)),
+    Case("the last maps of most networks", (7, 7), channels=67),
+    Case("a wide map", (14, 14), channels=9),
+    Case("an early layer", (56, 56), channels=3),
+    Case("a batch", (7, 7), channels=6, batch=3),
+    Case("one axis", (19,)),
+    Case("three axes", (3, 4, 5)),
+    Case("constant gradients", (7, 7), batch=2, constant=True),
+    Case("constant gradients, one position", (1, 1), constant=True),
+    Case("constant gradients, no positions", (0, 7), constant=True),
+    Case("constant gradients, three axes", (2, 3, 5), constant=True),
+    Case("negative sums of activations", (7, 7), shift=-3),
+    Case("negative sums, constant gradients", (7, 7), shift=-3, constant=True),
+    Case("float16", (7, 7), batch=2, activations="float16", gradients="float16"),
+    Case("float16, a lane", (2, 4), activations="float16", gradients="float16"),
+    Case("float16, less than a lane", (1, 5), activations="float16", gradients="float16"),
+    Case("float16, constant gradients", (7, 7), batch=2, activations="float16", gradients="float16", constant=True),
+    Case("float16 activations, float32 gradients", (5, 5), activations="float16"),
+    Case("float32 activations, float16 gradients", (5, 5), gradients="float16"),
+    Case("float32 activations, constant float16 gradients", (5, 5), gradients="float16", constant=True),
+]
+
+
+def run(table, case_arrays, rule, relu, output, guarded=np.asarray):
+    activations, gradients = (guarded(array) for array in case_arrays)
+    out = output((len(activations), *activations.shape[2:]), np.float32)
+    weights = output(activations.shape[:2], np.float32)
+    poles = table.cam(activations, gradients, rule, relu, out, weights)
+    return out, weights, poles
+
+
+def assert_same(result, expected, arrays):
+    out, weights, poles = result
+    activations = np.abs(arrays[0].astype(np.float64))
+    scale = np.einsum("nc,nc...->n...", np.abs(expected[1].astype(np.float64)), activations)
+    tolerance = TOLERANCE * scale.max(initial=0) + 1e-12
+    np.testing.assert_allclose(out, expected[0], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(weights, expected[1], rtol=TOLERANCE, atol=TOLERANCE)
+    assert poles == expected[2]
+
+
+@pytest.mark.parametrize("relu", [True, False], ids=["relu", "raw"])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_cam_equals_the_reference(compiled, reference, case, rule, relu, output, guarded):
+    arrays = case.arrays()
+    expected = run(reference, arrays, rule, relu, output)
+    assert_same(run(compiled, arrays, rule, relu, output, guarded), expected, arrays)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_cam_does_without_the_weights_output(compiled, rule, output):
+    arrays = CASES[16].arrays()
+    expected, _, _ = run(compiled, arrays, rule, True, output)
+    out = output(expected.shape, np.float32)
+    compiled.cam(*arrays, rule, True, out)
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_constant_gradients_give_what_repeated_ones_give(compiled, rule, output):
+    activations, gradients = Case("", (5, 7), batch=2, constant=True).arrays()
+    repeated = np.broadcast_to(gradients, activations.shape).copy()
+    once = run(compiled, (activations, gradients), rule, False, output)
+    assert_same(run(compiled, (activations, repeated), rule, False, output), once, (activations, gradients))
+
+
+@pytest.mark.parametrize("positions", [3, 8, 21])
+@pytest.mark.parametrize("constant", [False, True], ids=["own", "constant"])
+def test_a_pole_counts_every_position_and_adds_nothing(compiled, reference, positions, constant, output):
+    activations = np.zeros((1, 2, positions), np.float32)
+    activations[0, :, 0] = 4  # ΣA = 4: the pole lies at g = -1/2
+    gradients = np.full((1, 2, 1 if constant else positions), -0.5, np.float32)
+    gradients[0, 1] = -0.5 + 1e-2
+    result = run(compiled, (activations, gradients), "gradcam++-signed", False, output)
+    assert result[2] == positions and result[1][0, 0] == 0
+    expected = run(reference, (activations, gradients), "gradcam++-signed", False, output)
+    assert_same(result, expected, (activations, gradients))
+
+
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 65504.0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("where", ["activations", "gradients"])
+@pytest.mark.parametrize("value", SPECIAL)
+@pytest.mark.parametrize("position", [0, 8, 20], ids=["first", "second lane", "tail"])
+def test_special_values_give_the_class_of_result_of_the_reference(
+    compiled, reference, value, where, rule, dtype, position, output
+):
+    activations, gradients = Case("", (3, 7), channels=3, activations=dtype, gradients=dtype).arrays()
+    with np.errstate(over="ignore"):
+        (activations if where == "activations" else gradients).reshape(1, 3, -1)[0, 1, position] = value
+    expected = run(reference, (activations, gradients), rule, True, output)
+    result = run(compiled, (activations, gradients), rule, True, output)
+    for found, wanted in zip(result[:2], expected[:2], strict=True):
+        size = np.abs(wanted[np.isfinite(wanted)]).max(initial=0)
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * size)
+
+
+def test_a_map_that_is_zero_everywhere_stays_zero(compiled, output):
+    zeros = np.zeros((1, 4, 5, 5), np.float32)
+    out, weights, _ = run(compiled, (zeros, zeros), "gradcam++", True, output)
+    assert not out.any() and not weights.any()
+
+
+def test_tiny_gradients_keep_their_weight(compiled, output):
+    activations = np.ones((1, 1, 3, 3), np.float32)
+    gradients = np.full((1, 1, 3, 3), 1e-13, np.float32)  # g³ is below float32, 1 / (2 + ΣA·g) is not
+    _, weights, _ = run(compiled, (activations, gradients), "gradcam++", True, output)
+    assert weights[0, 0] == pytest.approx(9 * 1e-13 / 2, rel=1e-5)
+
+
+def test_the_reference_is_the_paper_where_the_paper_can_be_computed(reference, output):
+    random = np.random.default_rng(1)
+    activations = random.uniform(0, 1, (1, 3, 4, 4)).astype(np.float32)
+    gradients = random.uniform(0.1, 1, (1, 3, 4, 4)).astype(np.float32)
+    a, g = activations.astype(np.float64), gradients.astype(np.float64)
+    alpha = g**2 / (2 * g**2 + a.sum(axis=(2, 3), keepdims=True) * g**3)  # Eq. 19
+    weights = (alpha * np.maximum(g, 0)).sum(axis=(2, 3))  # Eq. 5
+    out, found, _ = run(reference, (activations, gradients), "gradcam++", True, output)
+    np.testing.assert_allclose(found, weights, rtol=1e-6)
+    np.testing.assert_allclose(out, np.einsum("nc,ncij->nij", weights, a), rtol=1e-6)
