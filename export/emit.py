@@ -17,6 +17,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from gcpp_edge.export.graph import Graph, Shape, Value, numpy_dtype
 
 Key = tuple[Any, ...]
+STEEP = 2.0**100  # slope of a step; what lies within 1e-30 of the bound is taken in part
 
 
 class Emitter:
@@ -129,6 +130,28 @@ class Emitter:
 
     def cast(self, value: Value, dtype: int) -> Value:
         return value if value.dtype == dtype else self.node("Cast", (value,), value.shape, dtype, to=dtype)
+
+    # masks
+
+    def keep_above(self, bound: float, tested: Value, value: Value) -> Value:
+        """`value` where tested > bound, else 0."""
+        return self._masked(tested, bound, 1, value)
+
+    def keep_below(self, bound: float, tested: Value, value: Value) -> Value:
+        """`value` where tested < bound, else 0."""
+        return self._masked(tested, bound, -1, value)
+
+    def _masked(self, tested: Value, bound: float, sign: int, value: Value) -> Value:
+        """A product with a step: HardSigmoid of slope 2^100, exact at the bound since the slope is a power of two.
+
+        ONNX Runtime keeps both nodes in its blocked layout, where Greater and Where cost a reorder each. float16 has no
+        such slope.
+        """
+        if tested.dtype == TensorProto.FLOAT16:
+            limit = self.scalar(bound, tested)
+            return self.keep_where(self.greater(tested, limit) if sign > 0 else self.less(tested, limit), value)
+        step = self.apply("HardSigmoid", tested, alpha=sign * STEEP, beta=-sign * bound * STEEP)
+        return self.multiply(value, step)
 
     # shape
 

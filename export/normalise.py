@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from gcpp_edge.contract import MAX_IR, MAX_OPSET
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
-from gcpp_edge.export.graph import Graph, Shape, Value, attribute, infer_values
+from gcpp_edge.export.graph import Graph, Shape, Value, attribute, elements, infer_values
 
 BATCH = "N"
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -120,11 +120,10 @@ def _fix_input(model: ModelProto, input_size: tuple[int, int] | None) -> None:
             raise SourceError(
                 f'Input "{value.name}" leaves axis {axis} open ({dim.dim_param or "unknown"}). Give --input-size HxW.'
             )
-    fixed_batch = dims[0].dim_value
     dims[0].Clear()
     dims[0].dim_param = BATCH
-    if fixed_batch == 1:
-        _free_reshapes(model)
+    del model.graph.value_info[:]  # they name the batch as they like
+    _free_reshapes(model)
     _rename_batch(model)
 
 
@@ -140,7 +139,7 @@ def image_input(model: ModelProto) -> onnx.ValueInfoProto:
 
 
 def _free_reshapes(model: ModelProto) -> None:
-    """Reshape to a fixed batch of 1 copies the batch instead, where its input's first axis is that batch."""
+    """A Reshape that keeps the batch says so (0), where it held a fixed 1 or an inferred -1: shapes stay known."""
     values = infer_values(model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -149,12 +148,23 @@ def _free_reshapes(model: ModelProto) -> None:
         if shape is None or source is None or not source.shape or source.shape[0] != BATCH:
             continue
         numbers = numpy_helper.to_array(shape).copy()
-        if numbers.size and numbers[0] == 1:
+        if numbers.size and _keeps_batch(source.shape, numbers.tolist(), bool(attribute(node, "allowzero", 0))):
             numbers[0] = 0
             name = f"{node.input[1]}/batch/{node.output[0]}"
             model.graph.initializer.append(numpy_helper.from_array(numbers, name))
             node.input[1] = name
+            del node.attribute[:]  # allowzero
             values = infer_values(model)
+
+
+def _keeps_batch(source: Shape, numbers: list[int], zero_is_a_size: bool) -> bool:
+    """Whether a shape leaves the first axis to the batch: all others are given and hold as much as the source's."""
+    if zero_is_a_size and 0 in numbers:
+        return False
+    sizes = [source[axis] if size == 0 and axis < len(source) else size for axis, size in enumerate(numbers)]
+    if sizes[0] == 1 and -1 in sizes:
+        return True
+    return sizes[0] in (1, -1) and -1 not in sizes[1:] and math.prod(sizes[1:]) == elements(source[1:])
 
 
 def _rename_batch(model: ModelProto) -> None:

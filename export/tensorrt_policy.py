@@ -32,6 +32,7 @@ OPERATORS = frozenset(
         "GatherND",
         "Gemm",
         "Greater",
+        "HardSigmoid",
         "Identity",
         "Less",
         "Log",

@@ -33,13 +33,13 @@ def relu(call: Call, gradient: Gradient) -> Results:
     """y > 0 is x > 0, and reading y leaves the runtime free to fuse the ReLU into its convolution."""
     if isinstance(gradient, OneHot):
         return _sparse_relu(call, gradient)
-    return rectified(call, gradient, lambda g: call.emit.keep_where(_positive(call, call.y), g))
+    return rectified(call, gradient, lambda g: call.emit.keep_above(0, call.y, g))
 
 
 def _sparse_relu(call: Call, gradient: OneHot) -> Results:
     chosen = call.emit.gather_batch(call.y, call.emit.reshape(gradient.indices, (gradient.shape[0], 1)))
     chosen = call.emit.reshape(chosen, (gradient.shape[0], 1, *gradient.shape[2:]))
-    amount = _through(call, gradient.amount, lambda g: call.emit.keep_where(_positive(call, chosen), g))
+    amount = _through(call, gradient.amount, lambda g: call.emit.keep_above(0, chosen, g))
     return [OneHot(gradient.indices, amount, gradient.shape)]
 
 
@@ -54,9 +54,9 @@ def clip(call: Call, gradient: Value) -> Results:
 
     def passes(g: Value) -> Value:
         if low is not None and np.isfinite(low):
-            g = emit.keep_where(emit.greater(call.y, emit.scalar(low.item(), call.y)), g)
+            g = emit.keep_above(low.item(), call.y, g)
         if high is not None and np.isfinite(high):
-            g = emit.keep_where(emit.less(call.y, emit.scalar(high.item(), call.y)), g)
+            g = emit.keep_below(high.item(), call.y, g)
         return g
 
     if low is not None and low == 0:
@@ -106,8 +106,7 @@ def tanh(call: Call, gradient: Value) -> Results:
 @rule("HardSigmoid", compact=True)
 def hard_sigmoid(call: Call, gradient: Value) -> Results:
     emit, y = call.emit, call.y
-    inside = emit.both(emit.greater(y, emit.scalar(0, y)), emit.less(y, emit.scalar(1, y)))
-    return [emit.keep_where(inside, emit.scale(gradient, call.attribute("alpha", 0.2)))]
+    return [emit.keep_below(1, y, emit.keep_above(0, y, emit.scale(gradient, call.attribute("alpha", 0.2))))]
 
 
 @rule("HardSwish", compact=True)
@@ -118,7 +117,7 @@ def hard_swish(call: Call, gradient: Value) -> Results:
     def passes(g: Value) -> Value:
         slope = emit.shift(emit.scale(x, 1 / 3), 0.5)
         slope = emit.where(emit.less(x, emit.scalar(3, x)), slope, emit.scalar(1, x))
-        return emit.keep_where(emit.greater(x, emit.scalar(-3, x)), emit.multiply(g, slope))
+        return emit.keep_above(-3, x, emit.multiply(g, slope))
 
     return rectified(call, gradient, passes)
 
