@@ -83,46 +83,58 @@ def contract_of(model):
     return contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
 
 
-def wanted(module, image, rule, watch):
-    """Activations, plain gradients and pixel image under a rule, from autograd."""
-    activations, gradients, pixel = explained(module, image, TARGETS, rule, watch)
-    if rule != "gradient":
-        activations, gradients, _ = explained(module, image, TARGETS, "gradient", watch)
-    return {"activations": activations, "gradients": gradients, "guided": pixel}
+@dataclass
+class Truth:
+    """What autograd says of a network: activations and gradients under the plain rule, the pixel image under each."""
+
+    module: torch.nn.Module
+    image: torch.Tensor
+    watch: str | None
+
+    def in_float64(self, rule):
+        self.module.double()
+        return self._named(rule, self.image.double())
+
+    def in_float32(self, rule):
+        """Once for each of PyTorch's convolution back ends."""
+        self.module.float()
+        yield self._named(rule, self.image)
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield self._named(rule, self.image)
+        self.module.to(memory_format=torch.channels_last)
+        yield self._named(rule, self.image)
+        self.module.to(memory_format=torch.contiguous_format)
+
+    def _named(self, rule, image):
+        activations, gradients, pixel = explained(self.module, image, TARGETS, rule, self.watch)
+        plain = {"activations": activations, "gradients": gradients} if rule == "gradient" else {}
+        return {**plain, "guided": pixel}
 
 
-def own_errors(module, image, rule, watch, truth):
-    """The worst float32 error of PyTorch's own convolution back ends, by output."""
-    module = module.float()
-    found = [wanted(module, image, rule, watch)]
-    with torch.backends.mkldnn.flags(enabled=False):
-        found.append(wanted(module, image, rule, watch))
-    found.append(wanted(module.to(memory_format=torch.channels_last), image, rule, watch))
-    module.to(memory_format=torch.contiguous_format)
-    return {name: max(relative_errors(own[name], truth[name])[0] for own in found) for name in truth}
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["gradient", "guided", "deconvnet"])
 def test_a_network_equals_autograd(network, rule):
     case, module, image, single, double = network
-    truth = wanted(module.double(), image.double(), rule, case.watch)
+    autograd = Truth(module, image, case.watch)
+    truth = autograd.in_float64(rule)
     assert all(np.abs(value).max() > 0 for value in truth.values())
 
-    exact = run_float64(
-        bake(double, guided=True, pixel_rule=rule), {"input": image.double().numpy(), "target": np.array(TARGETS)}
-    )
+    feeds = {"input": image.double().numpy(), "target": np.array(TARGETS)}
+    exact = run_float64(bake(double, guided=True, pixel_rule=rule), feeds)
     for name, value in truth.items():
         error, _ = relative_errors(np.broadcast_to(exact[name], value.shape), value)
         assert error <= EXACT, f"{name} in float64: {error:.1e}"
 
     found = run(bake(single, guided=True, pixel_rule=rule), image)
-    own = own_errors(module, image, rule, case.watch, truth)
+    backends = list(autograd.in_float32(rule))
     for name, value in truth.items():
         error, l2 = relative_errors(np.broadcast_to(found[name], value.shape), value)
-        print(f"{case.name} {rule} {name}: {error:.1e} (L2 {l2:.1e}; PyTorch's own {own[name]:.1e})")
-        assert error <= max(1e-4, 3 * own[name]), f"{name} in float32: {error:.1e}, PyTorch's own {own[name]:.1e}"
+        own = max(relative_errors(backend[name], value)[0] for backend in backends)
+        print(f"{case.name} {rule} {name}: {error:.1e} (L2 {l2:.1e}; PyTorch's own {own:.1e})")
+        assert error <= max(1e-4, 3 * own), f"{name} in float32: {error:.1e}, PyTorch's own {own:.1e}"
 
 
+@pytest.mark.slow
 def test_the_default_layer_is_the_last_features_before_pooling(network):
     case, _, _, single, _ = network
     layer = contract_of(bake(single)).layer
