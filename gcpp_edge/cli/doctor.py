@@ -1,0 +1,200 @@
+"""`gcpp-edge doctor`: what this machine has, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gcpp_edge.cli import terminal
+from gcpp_edge.errors import GcppError
+
+EXTRAS = {
+    "cli": "the command line and its pictures",
+    "onnxruntime": "running explained models",
+    "export": "making explained models from PyTorch",
+    "demo": "the demo's network, weights and pictures",
+}
+EXIT_BROKEN = 2
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help=terminal.JSON_HELP)] = False) -> None:
+    """Says what this machine has: versions, providers, kernels, what is missing and how to get it.
+
+    The exit status is 0 unless the core itself cannot work.
+
+    [bold]Examples[/bold]
+
+      gcpp-edge doctor
+
+      gcpp-edge doctor --json
+    """
+    found = findings()
+    if as_json:
+        terminal.print_json(found)
+    else:
+        _print(found)
+    if found["kernels"]["problem"]:
+        raise typer.Exit(EXIT_BROKEN)
+
+
+def findings() -> dict[str, Any]:
+    """Everything that the command says, ready for JSON."""
+    return {
+        "machine": machine(),
+        "kernels": _kernels(),
+        "runtimes": _runtimes(),
+        "cache": _cache(),
+        "extras": [_extra(name) for name in EXTRAS],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Versions of this package, Python and the system, and the processor."""
+    return {
+        "gcpp_edge": _version("gcpp-edge") or "not installed",
+        "numpy": _version("numpy") or "missing",
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _kernels() -> dict[str, Any]:
+    from gcpp_edge import kernels
+
+    found: dict[str, Any] = {"available": kernels.available(), "without_c_because": kernels.reason(), "problem": ""}
+    try:
+        found["used"] = kernels.table().isa
+    except GcppError as error:
+        found |= {"used": "", "problem": str(error)}
+    return found
+
+
+def _runtimes() -> dict[str, Any]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return {"onnxruntime": "", "providers": [], "problem": str(error)}
+    return {
+        "onnxruntime": onnxruntime.__version__,
+        "providers": [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()],
+        "problem": "",
+    }
+
+
+def _cache() -> dict[str, Any]:
+    from gcpp_edge.level_cache import cache_folder
+
+    folder = cache_folder()
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    files = [entry for entry in folder.glob("*") if entry.is_file()] if folder.is_dir() else []
+    return {
+        "folder": folder,
+        "writable": os.access(existing, os.W_OK),
+        "files": len(files),
+        "bytes": sum(entry.stat().st_size for entry in files),
+    }
+
+
+def _extra(name: str) -> dict[str, Any]:
+    """What an extra of this package asks for, with versions; `install` is empty when all of it is there."""
+    versions = {package: _version(package) for package in _asked_for(name)}
+    complete = bool(versions) and all(versions.values())
+    return {
+        "name": name,
+        "purpose": EXTRAS[name],
+        "packages": versions,
+        "install": "" if complete else f"pip install 'gcpp-edge[{name}]'",
+    }
+
+
+def _asked_for(extra: str) -> Iterator[str]:
+    try:
+        requirements = metadata.requires("gcpp-edge") or []
+    except metadata.PackageNotFoundError:
+        return
+    for requirement in requirements:
+        package, _, marker = requirement.partition(";")
+        if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", marker):
+            yield re.split(r"[^A-Za-z0-9._-]", package.strip())[0]
+
+
+def _version(package: str) -> str:
+    """The installed version, "" for none. A system's own OpenCV, as on a Jetson, has no package to ask."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return _opencv_version() if package.startswith("opencv-") else ""
+
+
+def _opencv_version() -> str:
+    try:
+        import cv2
+    except ImportError:
+        return ""
+    return str(cv2.__version__)
+
+
+def _print(found: dict[str, Any]) -> None:
+    answers = terminal.answers()
+    for title, rows in (
+        ("machine", _machine_rows(found["machine"])),
+        ("kernels", _kernel_rows(found["kernels"])),
+        ("runtime", _runtime_rows(found["runtimes"])),
+        ("cache", _cache_rows(found["cache"])),
+    ):
+        answers.print(terminal.facts(title, rows))
+        answers.print()
+    answers.print(terminal.table("extras", ("extra", "for", "has", "missing"), map(_extra_row, found["extras"])))
+    for extra in found["extras"]:
+        if extra["install"]:
+            answers.print(f"to get {extra['name']}: {extra['install']}", markup=False)
+
+
+def _machine_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "gcpp-edge", found["gcpp_edge"]
+    yield "python", f"{found['python']} ({sys.executable}), numpy {found['numpy']}"
+    yield "system", found["system"]
+    yield "processor", f"{found['processor']}, {found['cores']} cores for us"
+
+
+def _kernel_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "used", found["problem"] or f"{found['used']} (set GCPP_ISA to choose another)"
+    yield "available", ", ".join(found["available"])
+    if found["without_c_because"]:
+        yield "no C kernels", found["without_c_because"]
+
+
+def _runtime_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "onnxruntime", found["onnxruntime"] or f"missing ({found['problem']})"
+    if found["providers"]:
+        yield "providers", ", ".join(found["providers"])
+
+
+def _cache_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "folder", f"{found['folder']} ({'writable' if found['writable'] else 'NOT writable'})"
+    yield "holds", f"{found['files']} files, {terminal.size_text(found['bytes'])}"
+
+
+def _extra_row(extra: dict[str, Any]) -> tuple[str, ...]:
+    has = ", ".join(f"{name} {version}" for name, version in extra["packages"].items() if version)
+    missing = ", ".join(name for name, version in extra["packages"].items() if not version)
+    return extra["name"], extra["purpose"], has or "nothing", missing

@@ -1,0 +1,154 @@
+"""export, inspect, doctor, help and start-up: what is asked for on standard output, the rest on standard error."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gcpp_edge.cli.export import parse_numbers, parse_size
+from gcpp_edge.errors import SourceError
+from gcpp_edge.model_file import read_model_file
+
+Run = Callable[..., Any]
+COMMANDS = ("export", "explain", "inspect", "demo", "doctor")
+
+
+@pytest.mark.parametrize("words", [(), ("--help",)], ids=["without words", "--help"])
+def test_help_lists_every_command(words: tuple[str, ...], run: Run) -> None:
+    result = run(*words)
+    assert result.status == 0 and result.err == ""
+    for command in COMMANDS:
+        assert command in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_shows_examples_and_json(command: str, run: Run) -> None:
+    result = run(command, "--help")
+    assert result.status == 0
+    assert f"gcpp-edge {command}" in result.out and "Examples" in result.out and "--json" in result.out
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    import gcpp_edge
+
+    assert run("--version").out.strip() == gcpp_edge.__version__
+
+
+def test_starting_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; from gcpp_edge.cli.app import application; application()\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'cv2', 'skimage'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_installed_program_runs() -> None:
+    program = Path(sys.executable).with_name("gcpp-edge")
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.strip()
+
+
+def test_an_export_reports_what_it_wrote(folder: Path, tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "model.onnx"
+    result = run("export", folder / "network.onnx", "-o", path, "--guided", "--ranks", "3", "--json")
+    assert result.status == 0
+    document = json.loads(result.out)
+    contract = read_model_file(path).contract
+    assert document["path"] == str(path) and document["bytes"] == path.stat().st_size
+    assert document["contract"]["ranks"] == contract.ranks == 3
+    assert list(document["contract"]["levels"]) == ["plain", "map", "guided"]
+    assert document["contract"]["check"] and document["seconds"]
+
+
+def test_an_export_tells_people_the_layer_the_memory_and_the_check(folder: Path, tmp_path: Path, run: Run) -> None:
+    result = run("export", folder / "network.onnx", "-o", tmp_path / "model.onnx")
+    assert result.status == 0
+    for words in ("layer", "preprocessing", "levels", "memory", "self-check", "model.onnx"):
+        assert words in result.out
+    assert "gcpp-edge explain" in result.err
+
+
+def test_preprocessing_options_reach_the_file(folder: Path, tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "model.onnx"
+    options = (
+        "--mean 104,117,123 --std 1,1,1 --pixel-max 255 --color bgr --geometry crop --share 0.9 --input-size 32x32"
+    )
+    result = run("export", folder / "network.onnx", "-o", path, *options.split())
+    assert result.status == 0, result.err
+    pixels = read_model_file(path).contract.preprocessing
+    assert (pixels.mean, pixels.std, pixels.pixel_max, pixels.color) == ((104, 117, 123), (1, 1, 1), 255, "bgr")
+    assert (pixels.geometry.kind, pixels.geometry.share) == ("crop", 0.9)
+
+
+def test_inspecting_an_explained_model_shows_its_contract(folder: Path, run: Run) -> None:
+    result = run("inspect", folder / "guided.onnx")
+    assert result.status == 0
+    for words in ("network", "preprocessing", "levels", "guided", "cat, dog, red panda", "logits"):
+        assert words in result.out
+    document = json.loads(run("inspect", folder / "guided.onnx", "--json").out)
+    assert document["contract"]["scores"]["classes"] == 6
+
+
+def test_inspecting_another_network_lists_layers_with_the_default_marked(folder: Path, run: Run) -> None:
+    layers = json.loads(run("inspect", folder / "network.onnx", "--json").out)["layers"]
+    assert [layer["tensor"] for layer in layers if layer["default"]] == ["features"]
+    rows = run("inspect", folder / "network.onnx").out.splitlines()
+    assert [row for row in rows if row.startswith("*") and "features" in row]
+
+
+def test_a_layer_that_inspect_lists_can_be_exported(folder: Path, tmp_path: Path, run: Run) -> None:
+    layers = json.loads(run("inspect", folder / "network.onnx", "--json").out)["layers"]
+    other = next(layer for layer in layers if not layer["default"])
+    path = tmp_path / "model.onnx"
+    assert run("export", folder / "network.onnx", "--layer", other["name"], "-o", path).status == 0
+    assert read_model_file(path).contract.layer.tensor == other["tensor"]
+
+
+def test_doctor_says_what_is_there(run: Run) -> None:
+    result = run("doctor")
+    assert result.status == 0
+    for words in ("machine", "kernels", "runtime", "cache", "extras", "numpy"):
+        assert words in result.out
+    found = json.loads(run("doctor", "--json").out)
+    assert "numpy" in found["kernels"]["available"] and found["kernels"]["used"]
+    assert [extra["name"] for extra in found["extras"]] == ["cli", "onnxruntime", "export", "demo"]
+    assert found["extras"][0]["install"] == ""
+
+
+def test_doctor_names_a_forced_instruction_set_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCPP_ISA", "abacus")
+    result = run("doctor")
+    assert result.status == 2 and "abacus" in result.out
+
+
+def test_doctor_gives_the_install_line_of_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gcpp_edge.cli import doctor
+
+    there = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda package: "" if package == "torch" else there(package))
+    result = run("doctor")
+    assert result.status == 0 and "pip install 'gcpp-edge[export]'" in result.out
+
+
+SIZES = {"224": (224, 224), "224x320": (224, 320), "32X64": (32, 64)}
+
+
+@pytest.mark.parametrize("text, size", SIZES.items())
+def test_an_input_size_is_one_side_or_two(text: str, size: tuple[int, int]) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "-3", "1x2x3", "a", "12.5", "224x"])
+def test_any_other_input_size_is_refused(text: str) -> None:
+    with pytest.raises(SourceError, match="--input-size"):
+        parse_size(text)
+
+
+def test_numbers_stand_between_commas() -> None:
+    assert parse_numbers("--mean", "0.5, 1,2e-1") == (0.5, 1.0, 0.2)
