@@ -1,4 +1,4 @@
-"""Recognises activations that exporters spell out in several nodes: SiLU, HardSwish, GELU.
+"""Recognises what exporters spell out in several nodes: SiLU, HardSwish, GELU, and quantisation to integers and back.
 
 The graph stays as it is; the reverse walk is given one internal node in place of each group.
 """
@@ -21,7 +21,7 @@ def recognise_activations(graph: Graph) -> list[NodeProto]:
     """
     nodes = list(graph.nodes)
     for node in graph.nodes:
-        found = _silu(graph, node) or _hard_swish(graph, node) or _gelu(graph, node)
+        found = _silu(graph, node) or _hard_swish(graph, node) or _gelu(graph, node) or _quantised(graph, node)
         if found is not None:
             members, replacement = found
             nodes = [n for n in nodes if not any(n is member for member in members)]
@@ -112,3 +112,16 @@ def _divided_by_root_two(graph: Graph, node: NodeProto, x: str) -> bool:
         return False
     wanted = {"Div": math.sqrt(2), "Mul": math.sqrt(0.5)}.get(node.op_type)
     return wanted is not None and math.isclose(number, wanted, rel_tol=1e-3)
+
+
+def _quantised(graph: Graph, node: NodeProto) -> Found | None:
+    """QuantizeLinear, then DequantizeLinear with the same scale and zero point: floats in, floats out."""
+    quantise = graph.producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+    if quantise is None or quantise.op_type != "QuantizeLinear" or list(quantise.input[1:]) != list(node.input[1:]):
+        return None
+    axis = attribute(quantise, "axis", 1)
+    inputs = [quantise.input[0], *node.input[1:]]
+    name = node.name or node.output[0]
+    pair = helper.make_node("FakeQuantize", inputs, list(node.output), name=name, domain=INTERNAL, axis=axis)
+    # others may read the integers, and none of them takes a gradient
+    return ([quantise] if _alone(graph, quantise) else []), pair

@@ -7,7 +7,19 @@ its row to tests/export/test_vjp.py, which fails for a rule without one.
 Operators without a gradient are listed too: a decision, never an accident.
 """
 
-from gcpp_edge.export.vjp import activation, arithmetic, convolution, linear, normalisation, pooling, reduction, shape
+from gcpp_edge.export.vjp import (
+    activation,
+    arithmetic,
+    convolution,
+    linear,
+    normalisation,
+    pooling,
+    quantisation,
+    reduction,
+    resampling,
+    selection,
+    shape,
+)
 from gcpp_edge.export.vjp.registry import RULES, WITHOUT_GRADIENT, Call, Gradient, OneHot, Rule, find_rule
 
 __all__ = [
@@ -24,6 +36,9 @@ __all__ = [
     "linear",
     "normalisation",
     "pooling",
+    "quantisation",
     "reduction",
+    "resampling",
+    "selection",
     "shape",
 ]

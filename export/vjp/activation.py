@@ -168,3 +168,55 @@ def _gelu_slope_tanh(call: Call) -> Value:
     inner = emit.shift(emit.scale(square, 3 * 0.044715 * c), c)
     rest = emit.multiply(emit.multiply(x, inner), emit.subtract(emit.scalar(1, x), emit.multiply(t, t)))
     return emit.scale(emit.add(emit.shift(t, 1), rest), 0.5)
+
+
+@rule("Selu", compact=True)
+def selu(call: Call, gradient: Value) -> Results:
+    """gamma where x > 0, else y + gamma alpha."""
+    emit, gamma = call.emit, call.attribute("gamma", 1.0507009873554805)
+    left = gamma * call.attribute("alpha", 1.6732632423543772)
+
+    def passes(g: Value) -> Value:
+        slope = emit.where(_positive(call, call.x), emit.scalar(gamma, call.x), emit.shift(call.y, left))
+        return emit.multiply(g, slope)
+
+    return rectified(call, gradient, passes)
+
+
+@rule("Celu", compact=True)
+def celu(call: Call, gradient: Value) -> Results:
+    """1 where x > 0, else e^(x / alpha) = y / alpha + 1."""
+    emit, alpha = call.emit, call.attribute("alpha", 1.0)
+
+    def passes(g: Value) -> Value:
+        slope = emit.shift(emit.scale(call.y, 1 / alpha), 1)
+        return emit.where(_positive(call, call.x), g, emit.multiply(g, slope))
+
+    return rectified(call, gradient, passes)
+
+
+@rule("Mish", compact=True)
+def mish(call: Call, gradient: Value) -> Results:
+    """x t with t = tanh(softplus(x)): t + x (1 - t^2) s(x)."""
+    emit, x = call.emit, call.x
+
+    def passes(g: Value) -> Value:
+        t = emit.apply("Tanh", emit.apply("Softplus", x))
+        steep = emit.subtract(emit.scalar(1, x), emit.multiply(t, t))
+        slope = emit.add(t, emit.multiply(x, emit.multiply(steep, emit.apply("Sigmoid", x))))
+        return emit.multiply(g, slope)
+
+    return rectified(call, gradient, passes)
+
+
+@rule("ThresholdedRelu", compact=True)
+def thresholded_relu(call: Call, gradient: Value) -> Results:
+    return rectified(call, gradient, lambda g: call.emit.keep_above(call.attribute("alpha", 1.0), call.x, g))
+
+
+@rule("Softsign", compact=True)
+def softsign(call: Call, gradient: Value) -> Results:
+    """1 / (1 + |x|)^2 = (1 - |y|)^2."""
+    emit = call.emit
+    rest = emit.subtract(emit.scalar(1, call.y), emit.apply("Abs", call.y))
+    return [emit.multiply(gradient, emit.multiply(rest, rest))]

@@ -99,3 +99,19 @@ def square_root(call: Call, gradient: Value) -> Results:
 def reciprocal(call: Call, gradient: Value) -> Results:
     emit = call.emit
     return [emit.apply("Neg", emit.multiply(gradient, emit.multiply(call.y, call.y)))]
+
+
+@rule("Sin", compact=True)
+def sine(call: Call, gradient: Value) -> Results:
+    return [call.emit.multiply(gradient, call.emit.apply("Cos", call.x))]
+
+
+@rule("Cos", compact=True)
+def cosine(call: Call, gradient: Value) -> Results:
+    return [call.emit.apply("Neg", call.emit.multiply(gradient, call.emit.apply("Sin", call.x)))]
+
+
+@rule("Mean", compact=True, broadcasts=True)
+def mean_of_all(call: Call, gradient: Value) -> Results:
+    share = call.emit.scale(gradient, 1 / len(call.inputs))
+    return [share if wanted else None for wanted in call.wanted]

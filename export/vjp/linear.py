@@ -95,3 +95,30 @@ def sum_to(call: Call, value: Value, like: Value) -> Value:
         axis for axis, size in enumerate(value.shape) if axis < extra or (like.shape[axis - extra] == 1 and size != 1)
     ]
     return call.emit.reshape(call.emit.reduce("ReduceSum", value, axes), like.shape) if axes else value
+
+
+@rule("Einsum")
+def einsum(call: Call, gradient: Value) -> Results:
+    """Of one operand: the einsum of the gradient with the others, back to its own indices."""
+    left, _, output = call.attribute("equation").replace(" ", "").partition("->")
+    terms = left.split(",")
+    if "..." in left or not output or any(len(set(term)) != len(term) for term in terms):
+        raise UnsupportedGraphError(
+            f'Einsum at node "{call.node.name}" ({call.attribute("equation")}) has an ellipsis, an implied result or a '
+            "repeated index, which has no VJP rule. Choose a later layer with --layer."
+        )
+    return [_of_operand(call, gradient, terms, output, i) if call.wanted[i] else None for i in range(len(terms))]
+
+
+def _of_operand(call: Call, gradient: Value, terms: list[str], output: str, i: int) -> Value:
+    """An index that only this operand has was summed away alone: its gradient is the same along it."""
+    emit, others = call.emit, [j for j in range(len(terms)) if j != i]
+    known = set(output).union(*(terms[j] for j in others))
+    found = "".join(index for index in terms[i] if index in known)
+    equation = f"{','.join([output, *(terms[j] for j in others)])}->{found}"
+    sizes = dict(zip(terms[i], call.inputs[i].shape, strict=True))
+    shape = tuple(sizes[index] for index in found)
+    operands = [gradient, *(call.inputs[j] for j in others)]
+    result = emit.node("Einsum", operands, shape, equation=equation)
+    full = tuple(sizes[index] if index in known else 1 for index in terms[i])
+    return emit.dense(emit.reshape(result, full), call.inputs[i].shape)

@@ -115,3 +115,14 @@ def global_max_pool(call: Call, gradient: Value) -> Results:
     winners = emit.cast(emit.equal(call.x, call.y), call.x.dtype)
     share = emit.divide(gradient, emit.reduce("ReduceSum", winners, axes))
     return [emit.multiply(winners, share)]
+
+
+@rule("LpPool")
+def lp_pool(call: Call, gradient: Value) -> Results:
+    """y = (sum |x|^p)^(1/p): sign(x) |x|^(p-1) times what g y^(1-p) sends back; zero where a window is zero."""
+    emit, window, p = call.emit, window_of(call, call.attribute("kernel_shape")), call.attribute("p", 2)
+    safe = emit.where(emit.equal(call.y, emit.scalar(0, call.y)), emit.scalar(1, call.y), call.y)
+    share = emit.multiply(gradient, emit.power(safe, 1 - p))
+    taps = dict.fromkeys(itertools.product(*(range(k) for k in window.kernel)), share)
+    size = emit.power(emit.apply("Abs", call.x), p - 1)
+    return [emit.multiply(emit.multiply(emit.apply("Sign", call.x), size), _woven(call, taps, window))]

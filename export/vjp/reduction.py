@@ -52,6 +52,41 @@ def _with_axes(shape: Shape, axes: list[int]) -> Shape:
     return tuple(sizes)
 
 
+def kept(call: Call, value: Value, axes: list[int]) -> Value:
+    """A reduction's result with the reduced axes back as size 1, as keepdims would leave them."""
+    if len(value.shape) == len(call.x.shape):
+        return value
+    return call.emit.reshape(value, _with_axes(value.shape, axes))
+
+
+@rule("ReduceL1", compact=True)
+def reduce_l1(call: Call, gradient: Value) -> Results:
+    axes = reduced_axes(call)
+    return [call.emit.multiply(kept(call, gradient, axes), call.emit.apply("Sign", call.x)), *call.none()[1:]]
+
+
+@rule("ReduceL2", compact=True)
+def reduce_l2(call: Call, gradient: Value) -> Results:
+    """x / |x|."""
+    emit, axes = call.emit, reduced_axes(call)
+    share = emit.divide(kept(call, gradient, axes), kept(call, call.y, axes))
+    return [emit.multiply(call.x, share), *call.none()[1:]]
+
+
+@rule("ReduceSumSquare", compact=True)
+def reduce_sum_square(call: Call, gradient: Value) -> Results:
+    axes = reduced_axes(call)
+    return [call.emit.multiply(call.emit.scale(call.x, 2), kept(call, gradient, axes)), *call.none()[1:]]
+
+
+@rule("ReduceLogSumExp", compact=True)
+def reduce_log_sum_exp(call: Call, gradient: Value) -> Results:
+    """The softmax: e^(x - y)."""
+    emit, axes = call.emit, reduced_axes(call)
+    softmax = emit.apply("Exp", emit.subtract(call.x, kept(call, call.y, axes)))
+    return [emit.multiply(softmax, kept(call, gradient, axes)), *call.none()[1:]]
+
+
 @rule("Softmax")
 def softmax(call: Call, gradient: Value) -> Results:
     """dx = y (g - sum(g y))."""

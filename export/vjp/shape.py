@@ -53,49 +53,6 @@ def concat(call: Call, gradient: Value) -> Results:
     return results
 
 
-@rule("Slice")
-def slice_(call: Call, gradient: Value) -> Results:
-    """Zeros around what was taken; a step spreads it first, through an axis of zeros."""
-    starts, ends, axes, steps = (call.constant(index) for index in (1, 2, 3, 4))
-    if starts is None or ends is None:
-        raise UnsupportedGraphError(
-            f'Slice at node "{call.node.name}" has computed bounds; expected constants. '
-            "Choose a later layer with --layer."
-        )
-    axes = np.arange(len(starts)) if axes is None else axes
-    steps = np.ones(len(starts), np.int64) if steps is None else steps
-    for axis, start, end, step in zip(axes.tolist(), starts.tolist(), ends.tolist(), steps.tolist(), strict=True):
-        gradient = _unslice(call, gradient, axis % len(call.x.shape), slice(start, end, step))
-    return [gradient, *call.none()[1:]]
-
-
-def _unslice(call: Call, gradient: Value, axis: int, taken: slice) -> Value:
-    size = call.x.shape[axis]
-    if not isinstance(size, int):
-        if gradient.shape[axis] == size:
-            return gradient
-        raise UnsupportedGraphError(f'Slice at node "{call.node.name}" cuts the batch, which has no VJP rule.')
-    positions = range(*taken.indices(size))
-    if positions.step < 0:
-        raise UnsupportedGraphError(f'Slice at node "{call.node.name}" runs backwards, which has no VJP rule.')
-    if not positions:
-        raise UnsupportedGraphError(f'Slice at node "{call.node.name}" takes nothing.')
-    gradient = spread(call, gradient, axis, positions.step)
-    before = positions.start
-    return call.emit.pad(gradient, [axis], [before], [size - before - gradient.shape[axis]])
-
-
-def spread(call: Call, gradient: Value, axis: int, step: int) -> Value:
-    """step - 1 zeros between the elements along an axis, none behind the last."""
-    if step == 1:
-        return gradient
-    emit, shape = call.emit, gradient.shape
-    deep = emit.reshape(gradient, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
-    deep = emit.pad(deep, [axis + 1], [0], [step - 1])
-    wide = emit.reshape(deep, (*shape[:axis], shape[axis] * step, *shape[axis + 1 :]))
-    return emit.slice(wide, [axis], [0], [(shape[axis] - 1) * step + 1])
-
-
 @rule("Split")
 def split(call: Call, *gradients: Value | None) -> Results:
     """The pieces side by side; a piece that nothing needed counts as zeros."""
@@ -111,39 +68,33 @@ def split(call: Call, *gradients: Value | None) -> Results:
     return [emit.concat(pieces, axis), *call.none()[1:]]
 
 
-@rule("Gather")
-def gather(call: Call, gradient: Value) -> Results:
-    """One constant index along an axis: zeros around it."""
-    index, axis = call.constant(1), call.axis(default=0)
-    size = call.x.shape[axis]
-    if index is None or index.size != 1 or not isinstance(size, int):
-        raise UnsupportedGraphError(
-            f'Gather at node "{call.node.name}" takes several or computed indices, which has no VJP rule. '
-            "Choose a later layer with --layer."
-        )
-    position = int(index.reshape(-1)[0]) % size
-    shape = tuple(1 if i == axis else dimension for i, dimension in enumerate(call.x.shape))
-    gradient = call.emit.reshape(gradient, shape)
-    return [call.emit.pad(gradient, [axis], [position], [size - 1 - position]), None]
-
-
-@rule("Pad")
-def pad(call: Call, gradient: Value) -> Results:
-    """Constant mode: what was padded is cut off, what was cut off becomes zero."""
-    mode, pads = call.attribute("mode", "constant"), call.constant(1)
-    if mode != "constant" or pads is None:
-        raise UnsupportedGraphError(
-            f'Pad at node "{call.node.name}" has mode "{mode}" or computed pads; expected constant ones. '
-            "Choose a later layer with --layer."
-        )
-    given, rank = call.constant(3), len(call.x.shape)
-    axes = list(range(rank)) if given is None else [int(axis) % rank for axis in given]
-    before, after = pads[: len(axes)].tolist(), pads[len(axes) :].tolist()
-    moved = [i for i in range(len(axes)) if before[i] or after[i]]
-    result = call.emit.pad(gradient, [axes[i] for i in moved], [-before[i] for i in moved], [-after[i] for i in moved])
-    return [result, *call.none()[1:]]
-
-
 @rule("Expand", compact=True, broadcasts=True)
 def expand(call: Call, gradient: Value) -> Results:
     return [gradient, None]
+
+
+@rule("Tile")
+def tile(call: Call, gradient: Value) -> Results:
+    """The sum over the copies."""
+    repeats = call.constant(1)
+    if repeats is None:
+        raise UnsupportedGraphError(f'Tile at node "{call.node.name}" has computed repeats; expected constants.')
+    deep = [size for pair in zip(repeats.tolist(), call.x.shape, strict=True) for size in pair]
+    copies = [2 * axis for axis, count in enumerate(repeats.tolist()) if count > 1]
+    spread = call.emit.reshape(gradient, tuple(deep))
+    return [call.emit.reshape(call.emit.reduce("ReduceSum", spread, copies, keepdims=False), call.x.shape), None]
+
+
+@rule("SpaceToDepth")
+def space_to_depth(call: Call, gradient: Value) -> Results:
+    return [call.emit.depth_to_space(gradient, call.attribute("blocksize"), "DCR")]
+
+
+@rule("DepthToSpace")
+def depth_to_space(call: Call, gradient: Value) -> Results:
+    """The blocks back into channels, in the order of the mode."""
+    emit, block = call.emit, call.attribute("blocksize")
+    batch, channels, height, width = call.x.shape
+    cells = emit.reshape(gradient, (batch, channels // block**2, height, block, width, block))
+    order = [0, 3, 5, 1, 2, 4] if call.attribute("mode", "DCR") == "DCR" else [0, 1, 3, 5, 2, 4]
+    return [emit.reshape(emit.transpose(cells, order), call.x.shape)]

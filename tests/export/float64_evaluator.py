@@ -65,7 +65,7 @@ class MaxPool(OpRun):
 
 
 class Pad(OpRun):
-    """Constant mode, negative pads too, which onnx's own does not take."""
+    """Negative pads too, which onnx's own does not take."""
 
     def _run(self, x, pads, constant_value=None, axes=None, mode="constant"):
         rank = x.ndim
@@ -73,6 +73,8 @@ class Pad(OpRun):
         full = [0] * (2 * rank)
         for i, axis in enumerate(axes):
             full[axis], full[rank + axis] = int(pads[i]), int(pads[len(pads) // 2 + i])
+        if mode != "constant":
+            return (np.pad(x, [(full[i], full[rank + i]) for i in range(rank)], mode=mode),)
         return (_padded(x, full, 0.0 if constant_value is None else np.asarray(constant_value).item()).numpy(),)
 
 

@@ -2,7 +2,8 @@
 
 All parameters are redrawn and BatchNorm calibrated. Exported in float64 the graph must equal autograd to EXACT. In
 float32, through ONNX Runtime, the bar is max(1e-4, 3 x PyTorch's own float32-against-float64 error) of the largest
-value, where PyTorch's own error is the worst of its convolution back ends: kinks flip between them.
+value. That error comes from kinks that flip, which is a matter of chance in one picture: so PyTorch's own is the worst
+of its convolution back ends over several pairs of pictures, the tested one among them.
 """
 
 from dataclasses import dataclass
@@ -29,12 +30,13 @@ class Case:
     constant: bool
     size: int = 96
     watch: str | None = None  # module of the layer; None for what enters global pooling
+    others: int = 3  # pairs of further pictures that PyTorch's own error is taken from
 
 
 CASES = [
     Case("efficientnet_lite0", "hardtanh_32", 1280, True),
     Case("resnet50", "layer4", 2048, True),
-    Case("vgg16", "features.29", 512, False, 224, "features.29"),
+    Case("vgg16", "features.29", 512, False, 224, "features.29", others=0),
     Case("mobilenet_v2", "features", 1280, True),
     Case("mobilenet_v3_large", "features", 960, True),
     Case("squeezenet1_1", "features", 512, False, 96, "features"),
@@ -59,12 +61,19 @@ def build(name, size):
     return redrawn(network, size)
 
 
+def pictures(size, count=1, seed=2):
+    """Pairs of pictures, [2,3,size,size]."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(count):
+        yield torch.randn(2, 3, size, size, generator=generator)
+
+
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
 def network(request):
     """The case, its module, a picture, and the forward model in float32 and float64."""
     case = request.param
     module = build(case.name, case.size)
-    image = torch.randn(2, 3, case.size, case.size, generator=torch.Generator().manual_seed(1))
+    image = next(pictures(case.size, seed=1))
     double = forward_model(TorchSource(module.double()), image.double()).model
     single = forward_model(TorchSource(module.float()), image).model
     return case, module, image, single, double
@@ -83,40 +92,40 @@ def contract_of(model):
     return contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
 
 
-@dataclass
-class Truth:
-    """What autograd says of a network: activations and gradients under the plain rule, the pixel image under each."""
+def named(module, image, rule, watch):
+    """What autograd says: the pixel image under a rule, and under the plain one activations and gradients too."""
+    activations, gradients, pixel = explained(module, image, TARGETS, rule, watch)
+    plain = {"activations": activations, "gradients": gradients} if rule == "gradient" else {}
+    return {**plain, "guided": pixel}
 
-    module: torch.nn.Module
-    image: torch.Tensor
-    watch: str | None
 
-    def in_float64(self, rule):
-        self.module.double()
-        return self._named(rule, self.image.double())
+def backends(module, image, rule, watch):
+    """The same in float32, once for each of PyTorch's convolution back ends."""
+    yield named(module, image, rule, watch)
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield named(module, image, rule, watch)
+    module.to(memory_format=torch.channels_last)
+    yield named(module, image, rule, watch)
+    module.to(memory_format=torch.contiguous_format)
 
-    def in_float32(self, rule):
-        """Once for each of PyTorch's convolution back ends."""
-        self.module.float()
-        yield self._named(rule, self.image)
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield self._named(rule, self.image)
-        self.module.to(memory_format=torch.channels_last)
-        yield self._named(rule, self.image)
-        self.module.to(memory_format=torch.contiguous_format)
 
-    def _named(self, rule, image):
-        activations, gradients, pixel = explained(self.module, image, TARGETS, rule, self.watch)
-        plain = {"activations": activations, "gradients": gradients} if rule == "gradient" else {}
-        return {**plain, "guided": pixel}
+def own_errors(module, pairs, truths, rule, watch):
+    """PyTorch's own float32 error by output: the worst over back ends and pairs of pictures."""
+    worst = dict.fromkeys(truths[0], 0.0)
+    for pair, truth in zip(pairs, truths, strict=True):
+        for found in backends(module.float(), pair, rule, watch):
+            for name, value in truth.items():
+                worst[name] = max(worst[name], relative_errors(found[name], value)[0])
+    return worst
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["gradient", "guided", "deconvnet"])
 def test_a_network_equals_autograd(network, rule):
     case, module, image, single, double = network
-    autograd = Truth(module, image, case.watch)
-    truth = autograd.in_float64(rule)
+    pairs = [image, *pictures(case.size, count=case.others)]
+    truths = [named(module.double(), pair.double(), rule, case.watch) for pair in pairs]
+    truth = truths[0]
     assert all(np.abs(value).max() > 0 for value in truth.values())
 
     feeds = {"input": image.double().numpy(), "target": np.array(TARGETS)}
@@ -126,12 +135,11 @@ def test_a_network_equals_autograd(network, rule):
         assert error <= EXACT, f"{name} in float64: {error:.1e}"
 
     found = run(bake(single, guided=True, pixel_rule=rule), image)
-    backends = list(autograd.in_float32(rule))
+    own = own_errors(module, pairs, truths, rule, case.watch)
     for name, value in truth.items():
         error, l2 = relative_errors(np.broadcast_to(found[name], value.shape), value)
-        own = max(relative_errors(backend[name], value)[0] for backend in backends)
-        print(f"{case.name} {rule} {name}: {error:.1e} (L2 {l2:.1e}; PyTorch's own {own:.1e})")
-        assert error <= max(1e-4, 3 * own), f"{name} in float32: {error:.1e}, PyTorch's own {own:.1e}"
+        print(f"{case.name} {rule} {name}: {error:.1e} (L2 {l2:.1e}; PyTorch's own {own[name]:.1e})")
+        assert error <= max(1e-4, 3 * own[name]), f"{name} in float32: {error:.1e}, PyTorch's own {own[name]:.1e}"
 
 
 @pytest.mark.slow
