@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 from gcpp_edge.errors import ContractVersionError, ModelError, NotExplainedError
@@ -157,9 +158,11 @@ def contract_from_json(text: str, where: str = "model") -> Contract:
             "Upgrade gcpp-edge on this machine, or export again with this version."
         )
     try:
-        return _contract(document)
-    except (KeyError, TypeError, ValueError) as error:
+        contract = _contract(document)
+        _require_sound(contract)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(_damaged(where, error)) from error
+    return contract
 
 
 def _damaged(where: str, error: Exception) -> str:
@@ -190,6 +193,23 @@ def _contract(document: dict[str, Any]) -> Contract:
         },
     )
     return result
+
+
+def _require_sound(contract: Contract) -> None:
+    """Raises ValueError where a field holds what nothing can be computed with."""
+    pixels, geometry, layer = contract.preprocessing, contract.preprocessing.geometry, contract.layer
+    numbers = (*pixels.mean, *pixels.std, pixels.pixel_max, geometry.share, geometry.fill)
+    if not all(isinstance(number, (int, float)) and isfinite(number) for number in numbers):
+        raise ValueError(f"preprocessing: expected finite numbers, found {numbers}")
+    if not (all(deviation > 0 for deviation in pixels.std) and pixels.pixel_max > 0 and 0 < geometry.share <= 1):
+        raise ValueError(f"preprocessing: std {pixels.std}, pixel_max {pixels.pixel_max}, share {geometry.share}")
+    sizes = (pixels.height, pixels.width, layer.channels, *layer.space)
+    nodes = (level.nodes for level in contract.levels.values())
+    counts = (*sizes, contract.scores.classes, contract.ranks, *nodes)
+    if not all(isinstance(count, int) and count > 0 for count in counts):
+        raise ValueError(f"sizes and counts: expected whole numbers above 0, found {counts}")
+    if not isinstance(contract.labels, tuple) or not all(isinstance(label, str) for label in contract.labels):
+        raise ValueError("labels: expected a list of texts")
 
 
 def _known(kind: Any, values: Mapping[str, Any]) -> Any:

@@ -24,6 +24,8 @@ from gcpp_edge.network import MAPS, Network
 from gcpp_edge.runtimes import RuntimeOptions
 from gcpp_edge.targets import ResolvedTarget, Targets, resolve_targets
 
+MAX_THREADS = 1024  # a runtime given a million of them takes all of the memory and does not come back
+
 
 def load(
     path: str | Path,
@@ -41,8 +43,8 @@ def load(
     threads burn their cores for a lower latency.
     Raises ModelError (NotExplainedError, ContractVersionError), MethodError, InputError, MissingDependencyError.
     """
-    if threads < 0:
-        raise InputError(f"threads: expected 0 (the runtime's choice) or more, found {threads}.")
+    if not 0 <= threads <= MAX_THREADS:
+        raise InputError(f"threads: expected 0 (the runtime's choice) to {MAX_THREADS}, found {threads}.")
     file = read_model_file(path)
     return Explainer(file, open_device(device), level, method, RuntimeOptions(threads, spin))
 

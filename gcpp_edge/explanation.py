@@ -104,8 +104,8 @@ class Explanation:
         axes, height, width = self._axes(space)
         if out is None:
             out = np.empty((height, width), dtype)
-        elif out.shape != (height, width):
-            raise ShapeError(f"heatmap: expected an out of {(height, width)}, found {out.shape}.")
+        elif np.shape(out) != (height, width):
+            raise ShapeError(f"heatmap: expected an out of {(height, width)}, found {np.shape(out)}.")
         self.drawing.kernels.heatmap(self.map, axes.rows, axes.columns, *self.drawing.range, out)
         return out
 

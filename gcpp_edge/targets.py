@@ -31,7 +31,7 @@ def resolve_targets(target: Targets, count: int, contract: Contract) -> list[Res
 
     Raises TargetError.
     """
-    if not isinstance(target, (list, tuple, np.ndarray)):
+    if not isinstance(target, (list, tuple, np.ndarray)) or getattr(target, "ndim", 1) == 0:
         target = [cast(Target, target)] * count
     if len(target) != count:
         raise TargetError(f"target: expected one, or one a frame ({count}); found {len(target)}.")

@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except MemoryError as error:
+        return _refuse(f"Not enough memory ({error}). Is a size too large?")
     except KeyboardInterrupt:
         print("gcpp-edge: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -57,7 +57,7 @@ def demo(
         runtime = explainer.runtime_name
     if as_json:
         terminal.print_json({"model": model, "runtime": runtime, "pictures": outcome.records, "failed": outcome.failed})
-    else:
+    elif outcome.records:
         terminal.answers().print(terminal.table("", COLUMNS, map(_row, outcome.records)))
         terminal.remark(f"panels in {output}/; {runtime}; model {model}")
     raise typer.Exit(2 if outcome.failed else 0)

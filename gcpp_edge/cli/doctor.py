@@ -108,7 +108,7 @@ def _cache() -> dict[str, Any]:
     files = [entry for entry in folder.glob("*") if entry.is_file()] if folder.is_dir() else []
     return {
         "folder": folder,
-        "writable": os.access(existing, os.W_OK),
+        "writable": existing.is_dir() and os.access(existing, os.W_OK),
         "files": len(files),
         "bytes": sum(entry.stat().st_size for entry in files),
     }

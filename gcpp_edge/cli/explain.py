@@ -61,6 +61,7 @@ OUTPUTS: dict[str, Callable[[Explanation, Drawing], Any]] = {
     "guided": _guided,
     "boxes": _boxes,
 }
+DEFAULT_OUTPUT = "overlay"
 PANEL = "panel"  # needs several explanations of a picture, so it stands beside the table
 
 
@@ -71,8 +72,9 @@ def explain(
         Path | None, typer.Option("--output", "-o", help="Folder for what is drawn; without it, nothing is.")
     ] = None,
     outputs: Annotated[
-        str, typer.Option(help=f"What to draw, comma between: {', '.join(OUTPUTS)}, {PANEL}.")
-    ] = "overlay",
+        str | None,
+        typer.Option(help=f"What to draw, comma between: {', '.join(OUTPUTS)}, {PANEL}.", show_default=DEFAULT_OUTPUT),
+    ] = None,
     target: Annotated[
         str, typer.Option(help="The class to explain: an index, a rank (-1 the best, -2 the next), or a name.")
     ] = "-1",
@@ -102,7 +104,7 @@ def explain(
     import gcpp_edge
     from gcpp_edge.cli.pictures import find_pictures
 
-    wanted = _wanted(outputs) if output else []
+    wanted = _wanted(outputs, output)
     request = Request(_target(target), method, mode)
     files = find_pictures(pictures)
     level = GUIDED if "guided" in wanted else MAP
@@ -113,12 +115,19 @@ def explain(
     raise typer.Exit(2 if outcome.failed else 0)
 
 
-def _wanted(outputs: str) -> list[str]:
+def _wanted(outputs: str | None, output: Path | None) -> list[str]:
+    """What is drawn into the folder `output`; nothing without one. InputError for outputs that cannot be."""
+    if outputs is None:
+        return [DEFAULT_OUTPUT] if output else []
     known = [*OUTPUTS, PANEL]
     wanted = [name.strip() for name in outputs.split(",") if name.strip()]
+    if not wanted:
+        raise InputError(f"--outputs: expected one or more of {', '.join(known)}, found {outputs!r}.")
     for name in wanted:
         if name not in known:
             raise InputError(f"--outputs: unknown output {name!r}. Known: {', '.join(known)}.")
+    if not output:
+        raise InputError("--outputs: nowhere to draw. Name a folder with -o.")
     return wanted
 
 

@@ -103,7 +103,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.strip().isdigit() and int(side) > 0 for side in sides):
+    if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
         raise SourceError(f"--input-size: expected {INPUT_SIZE_HELP.rstrip('.')}, found {text!r}.")
     return int(sides[0]), int(sides[-1])
 

@@ -50,7 +50,9 @@ def _explained(source: str) -> ModelFile | None:
     """The explained model that the source names, or None where it names another network."""
     from gcpp_edge.model_file import read_model_file
 
-    if Path(source).suffix.lower() != ".onnx":
+    path = Path(source)
+    # a missing .onnx file is said to be missing; any other word may name a network
+    if path.suffix.lower() == ".pt2" or not (path.is_file() or path.suffix.lower() == ".onnx"):
         return None
     try:
         return read_model_file(source)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gcpp_edge.errors import MissingDependencyError, PictureError
+from gcpp_edge.errors import InputError, MissingDependencyError, PictureError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -148,13 +148,22 @@ def write_png(path: Path, picture: Any) -> None:
     encoded, content = opencv().imencode(".png", picture)
     if not encoded:
         raise PictureError(f"{path}: OpenCV cannot write a picture of shape {picture.shape} as PNG.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_bytes(content.tobytes())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """A folder of this path, made where it is missing. Raises InputError where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "there is a file of this name" if path.exists() else error.strerror
+        raise InputError(f"{path}: cannot be made a folder for pictures ({reason}). Name another with -o.") from error
 
 
 def output_names(pictures: Iterable[Path]) -> dict[Path, str]:

@@ -83,18 +83,6 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     return made
 
 
-def _bare_table(title: str) -> Table:
-    return Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-
-
 def size_text(count: float) -> str:
     """A count of bytes for people: "17.8 MiB"."""
     for unit in _UNITS[:-1]:

@@ -43,16 +43,19 @@ class OnnxRuntime:
         self._failures = _failures()
         try:
             self._session = onnxruntime.InferenceSession(
-                model, _session_options(onnxruntime, options), providers=["CPUExecutionProvider"]
+                model,
+                _session_options(onnxruntime, options),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it would try the same again, and print that to standard output
             )
+            self.inputs = tuple(_info(value, where) for value in self._session.get_inputs())
+            self.outputs = tuple(_info(value, where) for value in self._session.get_outputs())
         except self._failures as error:
             raise ModelError(f"{where}: ONNX Runtime cannot load it ({_first_line(error)}).") from error
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = _FATAL_ONLY
         self._binding = self._session.io_binding()
         self._bound: dict[str, NDArray[Any]] = {}  # also keeps the buffers alive: ONNX Runtime holds bare addresses
-        self.inputs = tuple(_info(value, where) for value in self._session.get_inputs())
-        self.outputs = tuple(_info(value, where) for value in self._session.get_outputs())
         self._input_names = {value.name for value in self.inputs}
 
     def bind(self, name: str, buffer: NDArray[Any]) -> None:

@@ -1,6 +1,7 @@
 """export, inspect, doctor, help and start-up: what is asked for on standard output, the rest on standard error."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -95,6 +96,12 @@ def test_inspecting_an_explained_model_shows_its_contract(folder: Path, run: Run
     assert document["contract"]["scores"]["classes"] == 6
 
 
+def test_an_explained_model_may_have_any_name(folder: Path, tmp_path: Path, run: Run) -> None:
+    renamed = shutil.copy(folder / "map.onnx", tmp_path / "network.bin")
+    assert json.loads(run("inspect", renamed, "--json").out)["contract"]["scores"]["classes"] == 6
+    assert run("explain", renamed, folder / "wide.jpg").status == 0
+
+
 def test_inspecting_another_network_lists_layers_with_the_default_marked(folder: Path, run: Run) -> None:
     layers = json.loads(run("inspect", folder / "network.onnx", "--json").out)["layers"]
     assert [layer["tensor"] for layer in layers if layer["default"]] == ["features"]
@@ -119,6 +126,11 @@ def test_doctor_says_what_is_there(run: Run) -> None:
     assert "numpy" in found["kernels"]["available"] and found["kernels"]["used"]
     assert [extra["name"] for extra in found["extras"]] == ["cli", "onnxruntime", "export", "demo"]
     assert found["extras"][0]["install"] == ""
+
+
+def test_doctor_says_that_a_file_is_no_cache(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCPP_EDGE_CACHE", str(folder / "text.jpg"))
+    assert json.loads(run("doctor", "--json").out)["cache"]["writable"] is False
 
 
 def test_doctor_names_a_forced_instruction_set_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

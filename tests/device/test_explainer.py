@@ -335,6 +335,7 @@ def test_a_wrong_call_is_refused_in_one_line(explainer, random_frame, call, erro
         ({"level": "deep"}, InputError, "Unknown level 'deep'"),
         ({"method": "lime"}, MethodError, "Unknown method 'lime'"),
         ({"threads": -1}, InputError, "threads: expected 0"),
+        ({"threads": 1_000_000}, InputError, "to 1024, found 1000000"),
     ],
 )
 def test_wrong_options_of_load_are_refused(shared_model, options, error, message) -> None:

@@ -167,6 +167,7 @@ def test_an_overlay_takes_a_cut_out_of_a_frame() -> None:
     [
         (lambda e: e.heatmap("map"), InputError, "unknown space 'map'. Known: frame, input"),
         (lambda e: e.heatmap(out=np.zeros((3, 3), np.float32)), ShapeError, r"expected an out of \(16, 16\)"),
+        (lambda e: e.heatmap(out=[0.0]), ShapeError, r"expected an out of \(16, 16\), found \(1,\)"),
         (lambda e: e.heatmap(dtype=np.float64), ShapeError, "float32 or uint8"),
         (lambda e: e.overlay("hot"), InputError, "Unknown colormap 'hot'"),
         (lambda e: e.overlay(alpha=1.5), InputError, "alpha"),

@@ -37,6 +37,23 @@ def with_metadata(text: str) -> Callable[[bytes], bytes]:
     return change
 
 
+def with_field(**changes: object) -> Callable[[bytes], bytes]:
+    """The model with other values in its contract: preprocessing__std=... is the std within preprocessing."""
+
+    def change(data: bytes) -> bytes:
+        model = onnx.load_model_from_string(data)
+        document = json.loads(next(entry.value for entry in model.metadata_props if entry.key == METADATA_KEY))
+        for path, value in changes.items():
+            *parents, name = path.split("__")
+            part = document
+            for parent in parents:
+                part = part[parent]
+            part[name] = value
+        return with_metadata(json.dumps(document))(data)
+
+    return change
+
+
 def without_metadata(data: bytes) -> bytes:
     model = onnx.load_model_from_string(data)
     del model.metadata_props[:]
@@ -76,6 +93,14 @@ REFUSALS = [
     Refusal("a contract that is no JSON", with_metadata("{"), ModelError, "metadata is damaged"),
     Refusal("a contract of another kind", with_metadata("[1]"), ModelError, "metadata is damaged"),
     Refusal("a contract without its parts", with_metadata('{"version": 1}'), ModelError, "metadata is damaged"),
+    Refusal("a list for the layer", with_field(layer=[1]), ModelError, "metadata is damaged"),
+    Refusal("a std of words", with_field(preprocessing__std=["a", "b", "c"]), ModelError, "finite numbers"),
+    Refusal("a std of zero", with_field(preprocessing__std=[0, 1, 1]), ModelError, "std"),
+    Refusal("a mean that is no number", with_field(preprocessing__mean=[float("nan")] * 3), ModelError, "finite"),
+    Refusal("a share of nothing", with_field(preprocessing__geometry__share=0), ModelError, "share 0"),
+    Refusal("a height of nothing", with_field(preprocessing__height=0), ModelError, "above 0"),
+    Refusal("a level that ends at a word", with_field(levels__map__nodes="x"), ModelError, "whole numbers"),
+    Refusal("labels that are no texts", with_field(labels=[1, 2, 3]), ModelError, "labels"),
     Refusal(
         "a newer contract", with_metadata(json.dumps({"version": 99})), ContractVersionError, "contract version 99"
     ),

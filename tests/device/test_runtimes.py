@@ -115,6 +115,13 @@ def test_a_model_that_the_runtime_cannot_read_is_a_model_error_with_the_file_s_n
         open_runtime(name, b"not a model", "cat.onnx", RuntimeOptions())
 
 
+def test_a_damaged_model_leaves_standard_output_alone(capfd: pytest.CaptureFixture[str], shared_model) -> None:
+    damaged = shared_model.path.read_bytes().replace(b"image", b"im\xff\xfee")  # a tensor's name that is no UTF-8
+    with pytest.raises(ModelError, match="cannot load it"):
+        open_runtime("onnxruntime", damaged, "cat.onnx", RuntimeOptions())
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_missing_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch, shared_model) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'gcpp-edge\[onnxruntime\]'"):

@@ -78,6 +78,7 @@ def test_ranks_end_with_the_classes(contract) -> None:
 
 def test_one_target_holds_for_a_whole_batch(contract) -> None:
     assert [target.value for target in resolve_targets("beagle", 3, contract)] == [2, 2, 2]
+    assert [target.value for target in resolve_targets(np.array(2), 3, contract)] == [2, 2, 2]
 
 
 def test_a_batch_takes_a_target_a_frame(contract) -> None:
