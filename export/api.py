@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -22,7 +23,7 @@ from gcpp_edge.export.graph import Graph
 from gcpp_edge.export.layers import LayerCandidate, list_candidates
 from gcpp_edge.export.normalise import normalise
 from gcpp_edge.export.scores import find_scores
-from gcpp_edge.export.sources import Loaded, from_torch_source, input_shape, load_source, read_labels
+from gcpp_edge.export.sources import Loaded, from_torch_source, input_shape, load_onnx, load_source, read_labels
 
 PROTOBUF_LIMIT = 2**31 - 1
 
@@ -80,9 +81,7 @@ def export_file(
     source: see sources.FORMS. weights: a state dict. input_size: (height, width). mean, std: per channel, in units of
     pixel_max (1 or 255). The file appears whole or not at all. Raises GcppError's children.
     """
-    output, steps = Path(output), Steps(progress)
-    if not output.parent.is_dir():
-        raise SourceError(f"{output.parent}: no such folder for the output file. Create it first.")
+    output, steps = writable(output, source), Steps(progress)
     names = read_labels(labels)
     loaded = steps.run("load", f"Loading {source}", lambda: load_source(source, weights, input_size))
     overrides = Overrides(mean, std, pixel_max, color, geometry, share, fill)
@@ -155,8 +154,10 @@ def explain_onnx(
     """The explained model of a forward ONNX model or file; needs no PyTorch. Options as in export_file."""
     if isinstance(model, ModelProto):
         loaded = Loaded(ForwardModel(model), None, (), Provenance())
+    elif isinstance(model, (str, Path)):
+        loaded = load_onnx(Path(model))
     else:
-        loaded = load_source(str(model))
+        raise SourceError(f"explain_onnx takes an onnx.ModelProto or a path, not {type(model).__name__}.")
     result = bake(
         loaded.forward.model,
         layer=layer,
@@ -191,6 +192,22 @@ def contract_of(model: ModelProto) -> Contract:
     return contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
 
 
+def writable(output: str | Path, source: str = "") -> Path:
+    """The path of a file that may be written: in a folder that exists, and nothing but a file of ours would be lost."""
+    path = Path(output)
+    if not str(output).strip() or path.is_dir():
+        raise SourceError(f'The output "{output}" is a folder; expected a file, such as network.explained.onnx.')
+    if not path.parent.is_dir():
+        raise SourceError(f"{path.parent}: no such folder for the output file. Create it first.")
+    if path.exists() and not path.is_file():
+        raise SourceError(f"{path}: exists and is no ordinary file. Choose another output.")
+    if path.exists() and Path(source).exists() and path.samefile(source):
+        raise SourceError(
+            f"{path}: the output would replace the source. Choose another name, such as *.explained.onnx."
+        )
+    return path
+
+
 def write_model(model: ModelProto, path: Path) -> int:
     """Writes a model so that the file appears whole or not at all; returns its size in bytes."""
     if model.ByteSize() > PROTOBUF_LIMIT:
@@ -198,7 +215,10 @@ def write_model(model: ModelProto, path: Path) -> int:
             f"{path}: the explained model needs {model.ByteSize() / 1e9:.1f} GB; files above 2 GB are not written yet."
         )
     data = model.SerializeToString()
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be written ({error.strerror or error}).") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -235,6 +255,8 @@ def settle_preprocessing(
     _require_known("color", given.color, contract.COLOR_ORDERS)
     _require_known("geometry", given.geometry, contract.GEOMETRIES)
     color = given.color or base.color
+    if contract.CHANNELS[color] != channels:
+        raise SourceError(f"--color {color} has {contract.CHANNELS[color]} channels; the input has {channels}.")
     result = replace(
         base,
         height=height,
@@ -279,17 +301,24 @@ def _per_channel(
 
 def _geometry(base: Geometry, given: Overrides) -> Geometry:
     kind = given.geometry or base.kind
+    if given.share is not None and kind != "crop":
+        raise SourceError(f"--share goes with --geometry crop; the geometry here is {kind}.")
     share = given.share if given.share is not None else base.share if kind == base.kind else 1.0
-    if not 0 < share <= 1:
-        raise SourceError(f"--share {share} is out of range; expected above 0 and at most 1.")
-    return Geometry(kind, share, base.fill if given.fill is None else given.fill)
+    if not 0.01 <= share <= 1:
+        raise SourceError(f"--share {share:g} is out of range; expected 0.01 to 1.")
+    fill = base.fill if given.fill is None else given.fill
+    if not 0 <= fill <= 255:
+        raise SourceError(f"--fill {fill:g} is out of range; expected a pixel value, 0 to 255.")
+    return Geometry(kind, share, fill)
 
 
 def _require_plausible(preprocessing: Preprocessing) -> None:
-    if any(deviation <= 0 for deviation in preprocessing.std):
-        raise SourceError("--std must be above 0.")
-    if preprocessing.pixel_max <= 0:
-        raise SourceError("--pixel-max must be above 0: 1 for pixels in 0..1, 255 for raw ones.")
+    if not all(0 < deviation < math.inf for deviation in preprocessing.std):
+        raise SourceError("--std must be finite and above 0.")
+    if not 0 < preprocessing.pixel_max < math.inf:
+        raise SourceError("--pixel-max must be finite and above 0: 1 for pixels in 0..1, 255 for raw ones.")
+    if not all(math.isfinite(number) for number in preprocessing.mean):
+        raise SourceError("--mean must be finite.")
     if max(preprocessing.mean) > preprocessing.pixel_max:
         raise SourceError(
             f"--mean {max(preprocessing.mean):g} exceeds the largest pixel value {preprocessing.pixel_max:g}. "

@@ -10,7 +10,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from gcpp_edge import contract
-from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, GUIDED, MAP, PIXEL_RULES, PLAIN, TARGET, TARGET_CLASS
+from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, GUIDED, MAP, PIXEL_RULES, PLAIN, RESERVED, TARGET, TARGET_CLASS
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.differentiate import differentiate
 from gcpp_edge.export.emit import Emitter
@@ -22,8 +22,6 @@ from gcpp_edge.export.recognise import recognise_activations
 from gcpp_edge.export.scores import ScoreTensors, find_scores
 from gcpp_edge.export.tensorrt_policy import TOPK_LIMIT, require_accepted
 from gcpp_edge.export.vjp import OneHot
-
-RESERVED = (TARGET, TARGET_CLASS, ACTIVATIONS, GRADIENTS, GUIDED)
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,6 @@ class _Builder:
         return result
 
     def _assembled(self) -> ModelProto:
-        self._free_reserved_names()
         result = self.graph.model  # normal form is our own copy
         strip_scopes(result)
         nodes = [_with_names(node, self.renamed) for node in self.nodes]
@@ -224,11 +221,6 @@ class _Builder:
         result.graph.name = "explained"
         result.producer_name, result.producer_version = "gcpp-edge", _version()
         return result
-
-    def _free_reserved_names(self) -> None:
-        for name in RESERVED:
-            if name in self.graph.values and name not in self.renamed:
-                self.renamed[name] = self.graph.fresh(f"source/{name}")
 
 
 def _with_names(node: NodeProto, renamed: dict[str, str]) -> NodeProto:

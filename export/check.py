@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
-from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, GUIDED, MAP, PLAIN, TARGET, TARGET_CLASS, Contract
-from gcpp_edge.errors import MissingDependencyError, SelfCheckError
+from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, GUIDED, MAP, TARGET, TARGET_CLASS, Contract
+from gcpp_edge.errors import SelfCheckError
 from gcpp_edge.export.bake import bake
+from gcpp_edge.export.differences import difference_error, logits_of, run, session_for
 from gcpp_edge.export.from_torch import ForwardModel, autograd_gradients
-from gcpp_edge.export.graph import Graph
-from gcpp_edge.export.scores import find_scores
 
 AUTOGRAD_LIMIT = 5e-3  # relative L2 error; float32 back ends differ by kinks that flip
 DIFFERENCE_LIMIT = 1e-2  # of a directional derivative; in float32 a small step rounds and a large one crosses kinks
 HALF_LIMIT = 5e-2  # where the network runs in float16: one mask that rounds the other way moves a class by per cents
-STEPS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # share of the activations' norm
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,14 @@ def check(model: ModelProto, contract: Contract, forward: ForwardModel, seed: in
     subject = model if forward.program is not None else _without_degenerate(model, contract, forward, seed)
     probe = _probe(subject, contract, seed)
     _require_alive(contract, probe)
-    error = None if forward.program is None else _autograd_error(forward, contract, probe)
+    error = None if forward.program is None else _autograd_error(model, forward, contract, probe)
     oracle, limit = "autograd", AUTOGRAD_LIMIT
     if error is None:
         half = probe.outputs[ACTIVATIONS].dtype == np.float16
         oracle, limit = "finite differences", HALF_LIMIT if half else DIFFERENCE_LIMIT
-        error = _difference_error(subject, contract, probe)
+        error = difference_error(
+            subject, contract, probe.images, probe.targets, probe.outputs[ACTIVATIONS], probe.gradients
+        )
     figures = {
         "oracle": oracle,
         "error": error,
@@ -94,20 +94,6 @@ def _relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(np.asarray(found, np.float64) - expected) / norm) if norm > 0 else 0.0
 
 
-def session_for(model: ModelProto) -> Any:
-    """An ONNX Runtime session on the CPU; MissingDependencyError where it is not installed."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            "The self-check needs ONNX Runtime: pip install 'gcpp-edge[onnxruntime]', or skip it with --no-check."
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
 def _probe(model: ModelProto, contract: Contract, seed: int) -> Probe:
     generator = np.random.default_rng(seed)
     session = session_for(model)
@@ -117,7 +103,7 @@ def _probe(model: ModelProto, contract: Contract, seed: int) -> Probe:
     targets = [int(first), int(second), int(first)]
     names = [name for name in (ACTIVATIONS, GRADIENTS, GUIDED, TARGET_CLASS) if _has_output(model, name)]
     parts = [
-        session.run(names, {contract.input: images[i : i + 1], TARGET: np.array(targets[i : i + 1])}) for i in range(3)
+        run(session, names, {contract.input: images[i : i + 1], TARGET: np.array(targets[i : i + 1])}) for i in range(3)
     ]
     outputs = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
     return Probe(images, targets, outputs)
@@ -150,99 +136,13 @@ def _require_alive(contract: Contract, probe: Probe) -> None:
         raise SelfCheckError(f"Explained classes {probe.outputs[TARGET_CLASS].tolist()}; asked for {probe.targets}.")
 
 
-def _autograd_error(forward: ForwardModel, contract: Contract, probe: Probe) -> float | None:
+def _autograd_error(model: ModelProto, forward: ForwardModel, contract: Contract, probe: Probe) -> float | None:
     """Relative L2 error of the gradients against PyTorch, worst of the three; None if PyTorch has no such tensor."""
-    found = autograd_gradients(forward.program, contract.layer.tensor, probe.images, probe.targets)
+    logits = logits_of(model, contract)
+    found = autograd_gradients(forward.program, contract.layer.tensor, logits, probe.images, probe.targets)
     if found is None or found.shape != probe.gradients.shape:
         return None
     return max(_relative(got, wanted.astype(np.float64)) for got, wanted in zip(probe.gradients, found, strict=True))
-
-
-# finite differences
-
-
-def _difference_error(model: ModelProto, contract: Contract, probe: Probe) -> float:
-    """Worst relative error of directional derivatives along the gradients, in all channels and in half of them."""
-    tail, logits = tail_model(model, contract)
-    session = session_for(tail)
-    generator = np.random.default_rng(1)
-    worst = 0.0
-    for i in range(3):
-        gradient = probe.gradients[i]
-        half = (generator.random(gradient.shape[0]) < 0.5).reshape(-1, *(1,) * (gradient.ndim - 1))
-        for direction in (gradient, gradient * half):
-            if np.any(direction):
-                worst = max(worst, _directional_error(session, logits, contract, probe, i, direction))
-    return worst
-
-
-def _directional_error(
-    session: Any, logits: str, contract: Contract, probe: Probe, i: int, direction: np.ndarray
-) -> float:
-    """|difference quotient - g.d| / |g.d| along d, at the best of several steps."""
-    point = probe.outputs[ACTIVATIONS][i : i + 1].astype(np.float64)
-    unit = direction / np.linalg.norm(direction)
-    slope = float((probe.gradients[i] * unit).sum())
-    inputs = [entry.name for entry in session.get_inputs()]
-
-    def score(activations: np.ndarray) -> float:
-        feeds = {
-            ACTIVATIONS: activations.astype(np.float32),
-            contract.input: probe.images[i : i + 1].astype(np.float32),
-        }
-        found = session.run([logits], {name: feeds[name] for name in inputs})[0]
-        return float(found.reshape(-1)[probe.targets[i]])
-
-    errors = []
-    for share in STEPS:
-        step = share * max(float(np.linalg.norm(point)), 1e-6)
-        quotient = (score(point + step * unit) - score(point - step * unit)) / (2 * step)
-        errors.append(abs(quotient - slope) / abs(slope))
-    return min(errors)
-
-
-def tail_model(model: ModelProto, contract: Contract) -> tuple[ModelProto, str]:
-    """The network from the layer to the logits, in float32, and the logits' name. Its inputs: activations, and the
-    picture where it is still read.
-    """
-    plain = ModelProto()
-    plain.CopyFrom(model)
-    nodes = [NodeProto.FromString(n.SerializeToString()) for n in model.graph.node[: contract.levels[PLAIN].nodes]]
-    _set(plain.graph.node, nodes)
-    _set(plain.graph.output, [o for o in model.graph.output if o.name == contract.scores.output])
-    logits = find_scores(Graph(plain)).logits.name
-    nodes = [node for node in nodes if ACTIVATIONS not in node.output]
-    needed = Graph(plain).needed_for([logits], nodes)
-    nodes = [node for node in nodes if needed.intersection(node.output)]
-    read = {name for node in nodes for name in node.input}
-    floats = [_float32(tensor) for tensor in model.graph.initializer if tensor.name in read]
-    space = ["N", contract.layer.channels, *contract.layer.space]
-    inputs = [helper.make_tensor_value_info(ACTIVATIONS, TensorProto.FLOAT, space)]
-    if contract.input in read:
-        picture = contract.preprocessing
-        shape = ["N", picture.channels, picture.height, picture.width]
-        inputs.append(helper.make_tensor_value_info(contract.input, TensorProto.FLOAT, shape))
-    output = helper.make_tensor_value_info(logits, TensorProto.FLOAT, None)
-    graph = helper.make_graph([_cast_to_float32(node) for node in nodes], "tail", inputs, [output], floats)
-    return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version), logits
-
-
-def _set(field: Any, values: Any) -> None:
-    del field[:]
-    field.extend(values)
-
-
-def _float32(tensor: TensorProto) -> TensorProto:
-    if tensor.data_type not in (TensorProto.FLOAT16, TensorProto.DOUBLE):
-        return tensor
-    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
-
-
-def _cast_to_float32(node: NodeProto) -> NodeProto:
-    for entry in node.attribute:
-        if node.op_type == "Cast" and entry.i in (TensorProto.FLOAT16, TensorProto.DOUBLE):
-            entry.i = TensorProto.FLOAT
-    return node
 
 
 def _without_degenerate(model: ModelProto, contract: Contract, forward: ForwardModel, seed: int) -> ModelProto:

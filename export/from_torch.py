@@ -10,6 +10,7 @@ import importlib
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from onnx import ModelProto
 
 from gcpp_edge import contract
 from gcpp_edge.contract import MAX_OPSET
-from gcpp_edge.errors import MissingDependencyError, SourceError
+from gcpp_edge.errors import GcppError, MissingDependencyError, SourceError
 
 INPUT = "input"
 SCORES = "scores"
@@ -129,8 +130,8 @@ def timm_source(name: str, weights: Path | None) -> TorchSource:
     try:
         network = timm.create_model(name, pretrained=False)
     except RuntimeError as error:
-        near = ", ".join(timm.list_models(f"{name[:5]}*")[:5]) or "see timm.list_models()"
-        raise SourceError(f'timm has no model "{name}". Nearest: {near}.') from error
+        near = ", ".join(timm.list_models(f"{name[:5]}*")[:5]) or "none"
+        raise SourceError(f'timm has no model "{name}". Nearest: {near} (timm.list_models() has all).') from error
     load_weights(network, weights)
     return TorchSource(network, _timm_preprocessing(network), (), f"timm:{name}")
 
@@ -162,13 +163,22 @@ def callable_source(path: str, weights: Path | None) -> TorchSource:
         raise SourceError(f'Module "{module_name}" has no "{attribute}".') from error
     finally:
         sys.path.pop(0)
-    network = factory if isinstance(factory, torch.nn.Module) else factory()
+    network = factory if isinstance(factory, torch.nn.Module) else _called(factory, path)
     if not isinstance(network, torch.nn.Module):
         raise SourceError(f'"{path}" gave {type(network).__name__}; expected a torch.nn.Module.')
     load_weights(network, weights)
     preprocessing = getattr(network, "preprocessing", None)
     known = preprocessing if isinstance(preprocessing, contract.Preprocessing) else None
     return TorchSource(network, known, tuple(getattr(network, "labels", ())), path)
+
+
+def _called(factory: Any, path: str) -> Any:
+    try:
+        return factory()
+    except GcppError:
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise SourceError(f'"{path}" could not be called without arguments: {_root_cause(error)}') from error
 
 
 def program_source(path: Path) -> TorchSource:
@@ -197,6 +207,8 @@ def load_weights(network: Any, path: Path | None) -> None:
             "Save model.state_dict() with torch.save."
         ) from error
     state = next((state[key] for key in ("state_dict", "model") if isinstance(state, dict) and key in state), state)
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise SourceError(f"{path}: holds {type(state).__name__}; expected a state dict. Save model.state_dict().")
     prefix = "module."
     state = {key[len(prefix) :] if key.startswith(prefix) else key: value for key, value in state.items()}
     try:
@@ -207,7 +219,8 @@ def load_weights(network: Any, path: Path | None) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return re.sub(r"\x1b\[[0-9;]*m", "", line)  # PyTorch colours some of its messages
 
 
 def forward_model(source: TorchSource, example: Any) -> ForwardModel:
@@ -258,29 +271,32 @@ def _root_cause(error: BaseException) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter prints progress and warns about its own internals; neither is for our user."""
-    level = logging.getLogger("torch.onnx").level
+    disabled = logging.root.manager.disable
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
         warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        logging.disable(logging.CRITICAL)
         try:
             yield
         finally:
-            logging.getLogger("torch.onnx").setLevel(level)
+            logging.disable(disabled)
 
 
-def autograd_gradients(program: Any, tensor: str, images: np.ndarray, targets: list[int]) -> np.ndarray | None:
-    """dS/dA at an ONNX tensor by autograd, [N,C,*space], or None where the program has no value of that name.
+def autograd_gradients(
+    program: Any, tensor: str, logits: str, images: np.ndarray, targets: list[int]
+) -> np.ndarray | None:
+    """dS/dA at an ONNX tensor by autograd, [N,C,*space], or None where the program lacks the tensor or the logits.
 
-    The exporter names ONNX tensors after the values of the program, so the program can be run with one of them watched.
-    images: [N,C,H,W], run one by one since a program may fix its batch. targets: a class each.
+    The exporter names ONNX tensors after the values of the program, so the program can be run with two of them watched:
+    the scores that it returns may be probabilities, or not its first result. images: [N,C,H,W], run one by one since a
+    program may fix its batch. targets: a class each.
     """
     torch = import_torch()
     module = program.module()
-    if all(node.name != tensor for node in module.graph.nodes):
+    if not {tensor, logits} <= {node.name for node in module.graph.nodes}:
         return None
     for parameter in module.parameters():
         parameter.requires_grad_(False)  # their gradients would cost as much again
@@ -289,13 +305,14 @@ def autograd_gradients(program: Any, tensor: str, images: np.ndarray, targets: l
         def run_node(self, node: Any) -> Any:
             result = super().run_node(node)
             if node.name == tensor:
-                self.watched = result = result.detach().requires_grad_()
+                self.layer = result = result.detach().requires_grad_()
+            if node.name == logits:
+                self.logits = result
             return result
 
     gradients = []
     for image, target in zip(images, targets, strict=True):
         watcher = Watcher(module)
-        scores = watcher.run(torch.from_numpy(image[None]))
-        scores = scores[0] if isinstance(scores, (tuple, list)) else scores
-        gradients.append(torch.autograd.grad(scores.flatten(1)[0, target], watcher.watched)[0].numpy())
+        watcher.run(torch.from_numpy(image[None]))
+        gradients.append(torch.autograd.grad(watcher.logits.flatten(1)[0, target], watcher.layer)[0].numpy())
     return np.concatenate(gradients)

@@ -177,8 +177,9 @@ def _scope_outputs(graph: Graph, scope: str) -> list[str]:
 
 
 def _tensor_of(graph: Graph, name: str) -> str | None:
-    if name in graph.producers:
-        return name
+    for tensor in (name, f"source/{name}"):  # the second: a name that ours took (normalise.py)
+        if tensor in graph.producers:
+            return tensor
     outputs = _scope_outputs(graph, name)
     return outputs[-1] if outputs else None
 

@@ -13,9 +13,9 @@ import onnx
 from onnx import ModelProto, NodeProto, helper, inliner, numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
-from gcpp_edge.contract import MAX_IR, MAX_OPSET
+from gcpp_edge.contract import MAX_IR, MAX_OPSET, RESERVED
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
-from gcpp_edge.export.graph import Graph, Shape, Value, attribute, elements, infer_values
+from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, attribute, elements, infer_values
 
 BATCH = "N"
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -37,6 +37,7 @@ def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> M
     _fold_batch_norm(result)
     _remove_flat_gathers(result)
     _drop_unused(result)
+    _free_reserved_names(result)
     del result.graph.value_info[:]
     return result
 
@@ -120,10 +121,11 @@ def _fix_input(model: ModelProto, input_size: tuple[int, int] | None) -> None:
             raise SourceError(
                 f'Input "{value.name}" leaves axis {axis} open ({dim.dim_param or "unknown"}). Give --input-size HxW.'
             )
+    fixed = dims[0].dim_value or 1
     dims[0].Clear()
     dims[0].dim_param = BATCH
     del model.graph.value_info[:]  # they name the batch as they like
-    _free_reshapes(model)
+    _free_reshapes(model, fixed)
     _rename_batch(model)
 
 
@@ -135,11 +137,17 @@ def image_input(model: ModelProto) -> onnx.ValueInfoProto:
     if len(inputs) != 1 or len(images) != 1:
         names = ", ".join(f"{value.name} (rank {len(value.type.tensor_type.shape.dim)})" for value in inputs)
         raise UnsupportedGraphError(f"Expected one image input [N,C,H,W], found {names or 'none'}.")
+    element = images[0].type.tensor_type.elem_type
+    if element not in FLOATS:
+        raise UnsupportedGraphError(
+            f'Input "{images[0].name}" takes {onnx.TensorProto.DataType.Name(element).lower()}; expected a float one. '
+            "Export the network without its conversion of pixels, and say it with --mean and --std."
+        )
     return images[0]
 
 
-def _free_reshapes(model: ModelProto) -> None:
-    """A Reshape that keeps the batch says so (0), where it held a fixed 1 or an inferred -1: shapes stay known."""
+def _free_reshapes(model: ModelProto, fixed: int) -> None:
+    """A Reshape that keeps the batch says so (0), where it held a `fixed` size or an inferred -1: shapes stay known."""
     values = infer_values(model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -148,7 +156,7 @@ def _free_reshapes(model: ModelProto) -> None:
         if shape is None or source is None or not source.shape or source.shape[0] != BATCH:
             continue
         numbers = numpy_helper.to_array(shape).copy()
-        if numbers.size and _keeps_batch(source.shape, numbers.tolist(), bool(attribute(node, "allowzero", 0))):
+        if numbers.size and _keeps_batch(source.shape, numbers.tolist(), fixed, bool(attribute(node, "allowzero", 0))):
             numbers[0] = 0
             name = f"{node.input[1]}/batch/{node.output[0]}"
             model.graph.initializer.append(numpy_helper.from_array(numbers, name))
@@ -157,14 +165,14 @@ def _free_reshapes(model: ModelProto) -> None:
             values = infer_values(model)
 
 
-def _keeps_batch(source: Shape, numbers: list[int], zero_is_a_size: bool) -> bool:
+def _keeps_batch(source: Shape, numbers: list[int], fixed: int, zero_is_a_size: bool) -> bool:
     """Whether a shape leaves the first axis to the batch: all others are given and hold as much as the source's."""
     if zero_is_a_size and 0 in numbers:
         return False
     sizes = [source[axis] if size == 0 and axis < len(source) else size for axis, size in enumerate(numbers)]
-    if sizes[0] == 1 and -1 in sizes:
+    if sizes[0] == fixed and -1 in sizes:
         return True
-    return sizes[0] in (1, -1) and -1 not in sizes[1:] and math.prod(sizes[1:]) == elements(source[1:])
+    return sizes[0] in (fixed, -1) and -1 not in sizes[1:] and math.prod(sizes[1:]) == elements(source[1:])
 
 
 def _rename_batch(model: ModelProto) -> None:
@@ -361,6 +369,17 @@ def _drop_unused(model: ModelProto) -> None:
         del value.metadata_props[:]
     model.graph.doc_string = model.doc_string = ""
     del model.graph.metadata_props[:], model.metadata_props[:]
+
+
+def _free_reserved_names(model: ModelProto) -> None:
+    """Inner tensors that have the names of our outputs get others."""
+    ends = {value.name for value in (*model.graph.input, *model.graph.output)}
+    renamed = {name: f"source/{name}" for name in RESERVED if name not in ends}
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    for tensor in model.graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
 
 
 def strip_scopes(model: ModelProto) -> None:

@@ -37,15 +37,17 @@ class Loaded:
 def load_source(source: str, weights: str | Path | None = None, input_size: tuple[int, int] | None = None) -> Loaded:
     """The forward model behind a source string. Raises SourceError, MissingDependencyError."""
     weights = None if weights is None else Path(weights)
-    if source.endswith(".onnx"):
+    if source.lower().endswith(".onnx"):
         if weights is not None:
             raise SourceError("--weights goes with a PyTorch source; an .onnx file carries its own.")
-        return _from_onnx(Path(source))
+        return load_onnx(Path(source))
+    if source.lower().endswith(".pt2") and input_size is not None:
+        raise SourceError("--input-size goes with a network by name; a .pt2 file has the size that it was traced with.")
     return from_torch_source(_torch_source(source, weights), input_size)
 
 
 def _torch_source(source: str, weights: Path | None) -> TorchSource:
-    if source.endswith(".pt2"):
+    if source.lower().endswith(".pt2"):
         if weights is not None:
             raise SourceError("--weights goes with a network by name; a .pt2 file carries its own.")
         if not Path(source).is_file():
@@ -67,6 +69,8 @@ def from_torch_source(source: TorchSource, input_size: tuple[int, int] | None = 
     """A PyTorch network as a forward model; `example` overrides the size that the source documents."""
     torch = from_torch.import_torch()
     preprocessing = source.preprocessing
+    if example is not None and (not isinstance(example, torch.Tensor) or example.dim() != 4):
+        raise SourceError("example_input: expected a float torch.Tensor [N,C,H,W].")
     if example is None:
         known = DEFAULT_SIZE if preprocessing is None else (preprocessing.height, preprocessing.width)
         channels = 3 if preprocessing is None else preprocessing.channels
@@ -78,7 +82,8 @@ def from_torch_source(source: TorchSource, input_size: tuple[int, int] | None = 
     return Loaded(forward, preprocessing, source.labels, Provenance(source.name, digest))
 
 
-def _from_onnx(path: Path) -> Loaded:
+def load_onnx(path: Path) -> Loaded:
+    """The forward model in an .onnx file. Raises SourceError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -120,6 +125,8 @@ def read_labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...]:
     """Class names: the word "imagenet", a file (one a line, or a JSON list), or the names themselves."""
     if labels is None:
         return ()
+    if not labels:
+        raise SourceError("No labels given. Give a text file with one label a line, or the word imagenet.")
     if not isinstance(labels, (str, Path)):
         return tuple(str(label) for label in labels)
     if labels == "imagenet":
@@ -131,6 +138,8 @@ def read_labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...]:
         raise SourceError(
             f"{labels}: cannot be read as labels ({error}). Give a text file with one label a line."
         ) from error
+    if text.lstrip().startswith("{"):
+        raise SourceError(f"{labels}: holds a JSON object; expected a list of labels in the order of the classes.")
     if not text.lstrip().startswith("["):
         return tuple(line.strip() for line in text.splitlines() if line.strip())
     try:

@@ -37,13 +37,15 @@ TARGET_CLASS = "target_class"
 ACTIVATIONS = "activations"
 GRADIENTS = "gradients"
 GUIDED = "guided"
+RESERVED = (TARGET, TARGET_CLASS, ACTIVATIONS, GRADIENTS, GUIDED)
 
 PLAIN = "plain"
 MAP = "map"
 LEVELS = (PLAIN, MAP, GUIDED)
 
 SCORE_KINDS = ("logits", "softmax", "log_softmax", "sigmoid")
-COLOR_ORDERS = ("rgb", "bgr", "gray", "rgba", "bgra")
+CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1, "rgba": 4, "bgra": 4}
+COLOR_ORDERS = tuple(CHANNELS)
 GEOMETRIES = ("stretch", "crop", "letterbox")
 PIXEL_RULES = ("guided", "deconvnet", "gradient")
 
@@ -92,7 +94,7 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        return {"gray": 1, "rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4}[self.color]
+        return CHANNELS[self.color]
 
 
 @dataclass(frozen=True)

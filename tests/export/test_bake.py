@@ -209,6 +209,30 @@ def named_target():
     return model
 
 
+def inner_names():
+    """Inner tensors named like ours."""
+    names = {"stem/relu": "target", "pooled": "gradients", "body/conv": "target_class", "mean": "guided"}
+    model = classifier()
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    return model
+
+
+def test_inner_tensors_may_have_our_names():
+    expected = run(bake(classifier(), guided=True), pictures(), [0, -1])
+    found = run(bake(inner_names(), guided=True), pictures(), [0, -1])
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6)
+    assert contract_of(bake(inner_names(), layer="gradients")).layer.channels == 8
+
+
+def takes_bytes():
+    model = classifier(extra=[helper.make_node("Cast", ["image"], ["stem"], to=TensorProto.FLOAT)])
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    return model
+
+
 REFUSED = [
     (
         "an unknown layer",
@@ -231,6 +255,7 @@ REFUSED = [
     ("an operator without a rule", acos_first, {"guided": True}, MissingRuleError, ["Acos", '"odd"', "--layer"]),
     ("two pictures", with_two_images, {}, UnsupportedGraphError, ["image (rank 4), second (rank 4)"]),
     ("a reserved name", named_target, {}, UnsupportedGraphError, ['"target"', "Rename"]),
+    ("a uint8 input", takes_bytes, {}, UnsupportedGraphError, ['"image"', "uint8", "--mean"]),
     ("no class scores", lambda: one_node_model("Relu"), {}, UnsupportedGraphError, ["[N,K]", "y"]),
     (
         "no spatial layer",

@@ -42,6 +42,32 @@ def test_gradients_of_an_onnx_file_hold_against_finite_differences(options):
     assert figures["target_dependence"] > 0
 
 
+def before_a_pooled_head(offset):
+    """The layer sits before a MaxPool, as VGG's does: windows of zeros are ties, where a derivative has two sides."""
+    from onnx import helper
+
+    source = classifier()
+    nodes = list(source.graph.node)[:-3]
+    nodes += [
+        helper.make_node("MaxPool", ["body/features"], ["last"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["last"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "dense.weight"], ["logits"], transB=1),
+    ]
+    del source.graph.node[:]
+    source.graph.node.extend(nodes)
+    dense = np.random.default_rng(2).normal(0, 0.1, (6, 12 * 9)).astype(np.float32)
+    bias = next(tensor for tensor in source.graph.initializer if tensor.name == "body.bias")
+    bias.CopyFrom(numpy_helper.from_array(np.full(12, offset, np.float32), "body.bias"))
+    source.graph.initializer.append(numpy_helper.from_array(dense, "dense.weight"))
+    return source
+
+
+@pytest.mark.parametrize("offset", [0.0, -0.3, -0.5])  # some windows of zeros, more, most
+def test_windows_of_zeros_before_a_pool_are_no_fault_of_the_gradients(offset):
+    figures = contract_of(explain_onnx(before_a_pooled_head(offset))).check
+    assert figures["error"] < figures["limit"]
+
+
 def test_pooling_and_linear_gradients_are_proven_independent_of_the_picture():
     figures = contract_of(explain_onnx(classifier())).check
     assert figures["input_independence_proven"]

@@ -12,7 +12,7 @@ from small_models import classifier
 pytest.importorskip("onnxruntime", reason="ONNX Runtime runs both graphs")
 
 from gcpp_edge.errors import UnsupportedGraphError
-from gcpp_edge.export.check import session_for
+from gcpp_edge.export.differences import session_for
 from gcpp_edge.export.graph import Graph
 from gcpp_edge.export.normalise import normalise
 from gcpp_edge.export.recognise import recognise_activations
@@ -208,13 +208,14 @@ def test_a_gate_that_others_read_is_no_activation():
     assert [node.op_type for node in recognise_activations(graph)] == ["Sigmoid", "Mul", "Add"]
 
 
-def test_the_batch_of_a_fixed_reshape_is_freed():
-    model = classifier(batch=1)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_batch_of_a_fixed_reshape_is_freed(batch):
+    model = classifier(batch=batch)
     for node in model.graph.node:
         if node.op_type == "Flatten":
             node.op_type = "Reshape"
             node.input.append("shape")
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 12]), "shape"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([batch, 12]), "shape"))
     result = normalise(model)
     image = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
     assert ReferenceEvaluator(result).run(None, {"image": image})[0].shape == (3, 6)

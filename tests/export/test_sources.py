@@ -56,6 +56,48 @@ def test_a_module_is_explained():
     assert contract.labels == ("a", "b", "c", "d")
 
 
+class Ending(torch.nn.Module):
+    """Small with something behind its scores, or beside them."""
+
+    def __init__(self, ending):
+        super().__init__()
+        self.body, self.ending = make_small(), ending
+
+    def forward(self, x):
+        return self.ending(self.body(x))
+
+
+ENDINGS = {
+    "softmax": (lambda s: torch.softmax(s, 1), "softmax"),
+    "log softmax": (lambda s: torch.log_softmax(s, 1), "log_softmax"),
+    "sigmoid": (torch.sigmoid, "sigmoid"),
+    "one sigmoid": (lambda s: torch.sigmoid(s[:, :1]), "sigmoid"),
+    "scores behind other outputs": (lambda s: (s.reshape(-1, 2, 2), s), "logits"),
+    "scores in a dict": (lambda s: {"scores": s}, "logits"),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_module_is_explained_at_its_logits_whatever_its_ending(name):
+    ending, kind = ENDINGS[name]
+    contract = contract_of(explain_module(Ending(ending), torch.randn(2, 3, 16, 16), guided=True))
+    assert contract.scores.kind == kind
+    assert contract.check["oracle"] == "autograd"
+    assert contract.check["error"] < 1e-5
+
+
+@pytest.mark.parametrize("example", [np.zeros((1, 3, 16, 16), np.float32), torch.zeros(3, 16, 16), (torch.zeros(1),)])
+def test_an_example_that_is_no_batch_of_pictures_is_refused(example):
+    with pytest.raises(SourceError, match="example_input"):
+        explain_module(make_small(), example)
+
+
+@pytest.mark.parametrize("model", [b"onnx", None, 3])
+def test_what_is_no_onnx_model_is_refused(model):
+    with pytest.raises(SourceError, match="explain_onnx takes"):
+        explain_onnx(model)
+
+
 def test_a_module_in_training_mode_is_exported_for_inference():
     network = make_small().train()
     model = explain_module(network, torch.randn(2, 3, 16, 16))
@@ -207,8 +249,37 @@ REFUSED = {
     "an unknown colour order": (lambda folder: small_file(folder), {"color": "hsv"}, ["hsv", "bgr"]),
     "an unknown geometry": (lambda folder: small_file(folder), {"geometry": "zoom"}, ["zoom", "letterbox"]),
     "a share of two": (lambda folder: small_file(folder), {"geometry": "crop", "share": 2.0}, ["--share"]),
+    "a share of nothing": (lambda folder: small_file(folder), {"geometry": "crop", "share": 1e-9}, ["--share"]),
+    "a share without a crop": (lambda folder: small_file(folder), {"share": 0.9}, ["--share", "--geometry crop"]),
+    "a fill of 999": (lambda folder: small_file(folder), {"geometry": "letterbox", "fill": 999.0}, ["--fill", "255"]),
+    "a fill that is no number": (lambda folder: small_file(folder), {"fill": float("nan")}, ["--fill"]),
+    "a mean that is no number": (lambda folder: small_file(folder), {"mean": [float("nan")]}, ["--mean", "finite"]),
+    "an infinite std": (lambda folder: small_file(folder), {"std": [float("inf")]}, ["--std", "finite"]),
+    "a grey picture for three channels": (lambda folder: small_file(folder), {"color": "gray"}, ["--color gray", "3"]),
+    "labels of an object": (
+        lambda folder: small_file(folder),
+        {"labels": ["{"]},
+        ["1 labels for 6"],
+    ),
+    "no labels": (lambda folder: small_file(folder), {"labels": ""}, ["No labels"]),
+    "a callable that raises": (lambda folder: "textwrap:indent", {}, ["textwrap:indent", "without arguments"]),
+    "weights that are a list": (
+        lambda folder: "torchvision:resnet18",
+        {"weights": lambda folder: saved(folder / "list.pth", [1, 2])},
+        ["list.pth", "expected a state dict"],
+    ),
+    "a size for a traced program": (
+        lambda folder: write(folder / "net.pt2", b"PK"),
+        {"input_size": (64, 64)},
+        ["--input-size", ".pt2"],
+    ),
     "no such labels": (lambda folder: small_file(folder), {"labels": "none.txt"}, ["none.txt"]),
 }
+
+
+def saved(path, value):
+    torch.save(value, path)
+    return path
 
 
 def small_file(folder):
@@ -218,6 +289,7 @@ def small_file(folder):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_source_is_refused_in_one_line_and_writes_nothing(name, tmp_path):
     source, options, words = REFUSED[name]
+    options = {key: value(tmp_path) if callable(value) else value for key, value in options.items()}
     output = tmp_path / "out.onnx"
     with pytest.raises(ExportError) as caught:
         export_file(source(tmp_path), output, **options)
@@ -231,6 +303,24 @@ def test_a_bad_source_is_refused_in_one_line_and_writes_nothing(name, tmp_path):
 def test_a_missing_output_folder_is_named(tmp_path):
     with pytest.raises(SourceError, match="no such folder"):
         export_file(small_file(tmp_path), tmp_path / "none" / "out.onnx")
+
+
+@pytest.mark.parametrize("output", ["", ".", "small.onnx", "link.onnx", "pipe"])
+def test_an_output_that_would_destroy_something_is_refused(output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = small_file(tmp_path)
+    (tmp_path / "link.onnx").symlink_to("small.onnx")
+    os.mkfifo(tmp_path / "pipe")
+    before = (tmp_path / "small.onnx").read_bytes()
+    with pytest.raises(SourceError) as caught:
+        export_file(source, output)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "small.onnx").read_bytes() == before
+
+
+def test_the_suffix_may_be_in_capitals(tmp_path):
+    write(tmp_path / "SMALL.ONNX", classifier().SerializeToString())
+    assert export_file(str(tmp_path / "SMALL.ONNX"), tmp_path / "out.onnx").bytes > 0
 
 
 def test_external_data_outside_the_folder_is_refused(tmp_path):
