@@ -4,17 +4,20 @@ explain_module(model, example_input, ...)   torch.nn.Module -> onnx.ModelProto
 explain_onnx(model, ...)                    onnx.ModelProto or file -> onnx.ModelProto
 export_file(source, output, ...)            what `gcpp-edge export` does -> Report
 list_layers(source, ...)                    the layers that can be explained
+inspect_coverage(source, ...)               whether a network can be explained, and what blocks it
 """
 
 import importlib
 from typing import Any
 
 _PUBLIC = {
+    "Coverage": "coverage",
     "LayerCandidate": "layers",
     "Report": "api",
     "explain_module": "api",
     "explain_onnx": "api",
     "export_file": "api",
+    "inspect_coverage": "api",
     "list_layers": "api",
 }
 

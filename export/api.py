@@ -18,11 +18,9 @@ from gcpp_edge.contract import Contract, Geometry, Preprocessing, contract_from_
 from gcpp_edge.errors import SourceError
 from gcpp_edge.export.bake import Provenance, bake, write_contract
 from gcpp_edge.export.check import check as run_check
+from gcpp_edge.export.coverage import Coverage, coverage_of, layers_of
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
-from gcpp_edge.export.graph import Graph
-from gcpp_edge.export.layers import LayerCandidate, list_candidates
-from gcpp_edge.export.normalise import normalise
-from gcpp_edge.export.scores import find_scores
+from gcpp_edge.export.layers import LayerCandidate
 from gcpp_edge.export.sources import Loaded, from_torch_source, input_shape, load_onnx, load_source, read_labels
 
 PROTOBUF_LIMIT = 2**31 - 1
@@ -176,9 +174,18 @@ def list_layers(
     source: str, *, weights: str | Path | None = None, input_size: tuple[int, int] | None = None
 ) -> list[LayerCandidate]:
     """The layers of a source that can be explained, from the input to the scores, the default marked."""
-    loaded = load_source(source, weights, input_size)
-    graph = Graph(normalise(loaded.forward.model, input_size))
-    return list_candidates(graph, find_scores(graph))
+    return layers_of(load_source(source, weights, input_size).forward.model, input_size)
+
+
+def inspect_coverage(
+    source: str,
+    *,
+    weights: str | Path | None = None,
+    input_size: tuple[int, int] | None = None,
+    layer: str | None = None,
+) -> Coverage:
+    """Whether a source can be explained, at the map and at the guided level, and what blocks it."""
+    return coverage_of(load_source(source, weights, input_size).forward.model, layer, input_size)
 
 
 def checked(model: ModelProto, forward: ForwardModel) -> ModelProto:
@@ -326,4 +333,13 @@ def _require_plausible(preprocessing: Preprocessing) -> None:
         )
 
 
-__all__ = ["Report", "explain_module", "explain_onnx", "export_file", "list_layers", "write_model"]
+__all__ = [
+    "Coverage",
+    "Report",
+    "inspect_coverage",
+    "explain_module",
+    "explain_onnx",
+    "export_file",
+    "list_layers",
+    "write_model",
+]

@@ -77,7 +77,7 @@ def cut_tensors(graph: Graph, logits: str) -> list[str]:
     After a node has run, its output is such a tensor when no other tensor on the way is still waiting for a reader.
     """
     source = graph.inputs[0]
-    way = _float_way(graph, source, logits)
+    way = float_way(graph, source, logits)
     waiting = {source: _readers(graph, source, way)}
     cuts = []
     for node in graph.nodes:
@@ -94,7 +94,7 @@ def cut_tensors(graph: Graph, logits: str) -> list[str]:
     return cuts
 
 
-def _float_way(graph: Graph, source: str, sink: str) -> set[str]:
+def float_way(graph: Graph, source: str, sink: str) -> set[str]:
     """Floating-point tensors on a path from source to sink: shapes computed from the input do not count."""
     forward = {source}
     for node in graph.nodes:
@@ -199,7 +199,7 @@ def _checked(graph: Graph, scores: ScoreTensors, name: str, tensor: str) -> Laye
             f'Layer "{name}" has shape {shape}; expected [N,C,h,w] with h or w above 1. '
             "Choose another with --layer (gcpp-edge inspect lists them)."
         )
-    if tensor not in _float_way(graph, graph.inputs[0], scores.logits.name):
+    if tensor not in float_way(graph, graph.inputs[0], scores.logits.name):
         raise LayerError(f'Layer "{name}" does not lead from the picture to the scores. Choose another with --layer.')
     return _candidate(graph, tensor, name=name)
 

@@ -13,7 +13,7 @@ from gcpp_edge.cli.export import INPUT_SIZE_HELP, SOURCE_HELP, WEIGHTS_HELP, par
 from gcpp_edge.errors import NotExplainedError
 
 if TYPE_CHECKING:
-    from gcpp_edge.export import LayerCandidate
+    from gcpp_edge.export import Coverage, LayerCandidate
     from gcpp_edge.model_file import ModelFile
 
 
@@ -21,12 +21,17 @@ def inspect(
     source: Annotated[str, typer.Argument(help=f"An explained model, or {SOURCE_HELP}")],
     weights: Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)] = None,
     input_size: Annotated[str | None, typer.Option(help=INPUT_SIZE_HELP)] = None,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Whether a network can be explained, and what blocks it.")
+    ] = False,
+    layer: Annotated[str | None, typer.Option(help="With --coverage: the layer, else the default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help=terminal.JSON_HELP)] = False,
 ) -> None:
     """Says what an explained model holds, or which layers a network can be explained at.
 
     Of an explained model: layer, levels, memory, preprocessing, classes and self-check. Of any other network: the
-    layers that `gcpp-edge export --layer` takes, with the default marked.
+    layers that `gcpp-edge export --layer` takes, with the default marked; or, with --coverage, its operators and
+    whether both levels can be exported.
 
     [bold]Examples[/bold]
 
@@ -34,14 +39,20 @@ def inspect(
 
       gcpp-edge inspect torchvision:resnet50
 
+      gcpp-edge inspect timm:convnext_atto --coverage
+
       gcpp-edge inspect net.onnx --json
     """
     file = _explained(source)
     if file is not None:
         _show_contract(file, as_json)
         return
-    from gcpp_edge.export import list_layers
+    from gcpp_edge.export import inspect_coverage, list_layers
 
+    if coverage:
+        found = inspect_coverage(source, weights=weights, input_size=parse_size(input_size), layer=layer)
+        _show_coverage(source, found, as_json)
+        return
     layers = list_layers(source, weights=weights, input_size=parse_size(input_size))
     _show_layers(source, layers, as_json)
 
@@ -78,6 +89,17 @@ def _show_layers(source: str, layers: list[LayerCandidate], as_json: bool) -> No
     title = f"layers of {source}, from input to scores"
     terminal.answers().print(terminal.table(title, COLUMNS, map(_row, layers)))
     terminal.remark("The default is marked with *; another one: gcpp-edge export ... --layer NAME")
+
+
+def _show_coverage(source: str, found: Coverage, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json({"source": source, "coverage": found})
+        return
+    answers = terminal.answers()
+    rows = ((entry.operator, str(entry.count), entry.state) for entry in found.operators)
+    answers.print(terminal.table(f"operators of {source}", ("operator", ">nodes", "differentiated by"), rows))
+    for level, blocked in (("map", found.map), ("guided", found.guided)):
+        answers.print(f"{level} level at layer {found.layer}: {blocked or 'can be exported'}", markup=False)
 
 
 COLUMNS = ("", "layer", ">channels", ">space", "operator", "gradients", "tensor")

@@ -117,6 +117,16 @@ def test_a_layer_that_inspect_lists_can_be_exported(folder: Path, tmp_path: Path
     assert read_model_file(path).contract.layer.tensor == other["tensor"]
 
 
+def test_coverage_says_whether_both_levels_can_be_exported(folder: Path, run: Run) -> None:
+    result = run("inspect", folder / "network.onnx", "--coverage")
+    assert result.status == 0
+    assert "map level at layer features: can be exported" in result.out
+    assert "guided level at layer features: can be exported" in result.out
+    found = json.loads(run("inspect", folder / "network.onnx", "--coverage", "--json").out)["coverage"]
+    assert (found["map"], found["guided"]) == ("", "")
+    assert {entry["state"] for entry in found["operators"]} == {"rule"}
+
+
 def test_doctor_says_what_is_there(run: Run) -> None:
     result = run("doctor")
     assert result.status == 0

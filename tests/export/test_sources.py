@@ -16,7 +16,7 @@ from small_models import classifier  # noqa: E402
 
 from gcpp_edge.contract import Geometry, Preprocessing, contract_from_metadata  # noqa: E402
 from gcpp_edge.errors import ExportError, LayerError, SourceError  # noqa: E402
-from gcpp_edge.export import explain_module, explain_onnx, export_file, list_layers  # noqa: E402
+from gcpp_edge.export import explain_module, explain_onnx, export_file, inspect_coverage, list_layers  # noqa: E402
 from gcpp_edge.export.sources import load_source, read_labels  # noqa: E402
 
 
@@ -194,6 +194,28 @@ def test_layers_of_a_source_are_listed_with_the_default_marked(tmp_path):
     layers = list_layers(str(tmp_path / "small.onnx"))
     assert [layer.tensor for layer in layers] == ["stem/norm", "stem/relu", "pooled", "body/conv", "body/features"]
     assert [layer.tensor for layer in layers if layer.default] == ["body/features"]
+
+
+def test_the_layers_whose_gradients_are_constant_are_marked(tmp_path):
+    layers = list_layers(small_file(tmp_path))
+    assert [layer.tensor for layer in layers if layer.constant] == ["body/features"]
+
+
+def test_coverage_says_what_blocks_a_network_before_any_export(tmp_path):
+    odd = classifier(extra=[onnx.helper.make_node("Acos", ["image"], ["stem"], name="odd")])
+    found = inspect_coverage(write(tmp_path / "odd.onnx", odd.SerializeToString()))
+    states = {entry.operator: (entry.count, entry.state) for entry in found.operators}
+    assert states["Conv"] == (2, "rule")
+    assert states["Acos"] == (1, "missing")
+    assert found.layer == "body"
+    assert found.map == ""
+    assert "Acos" in found.guided
+
+
+def test_coverage_of_a_known_network_blocks_nothing(tmp_path):
+    found = inspect_coverage(small_file(tmp_path), layer="stem")
+    assert (found.layer, found.map, found.guided) == ("stem", "", "")
+    assert {entry.state for entry in found.operators} == {"rule"}
 
 
 def test_a_fixed_batch_of_an_exported_program_is_freed(tmp_path):

@@ -1,0 +1,96 @@
+"""What of a network the differentiator knows, said before any export."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+from onnx import ModelProto, NodeProto
+
+from gcpp_edge.errors import ExportError
+from gcpp_edge.export.bake import bake
+from gcpp_edge.export.differentiate import OPSET, differentiate
+from gcpp_edge.export.emit import Emitter
+from gcpp_edge.export.graph import Graph, numpy_dtype
+from gcpp_edge.export.layers import LayerCandidate, float_way, list_candidates
+from gcpp_edge.export.normalise import normalise
+from gcpp_edge.export.recognise import recognise_activations
+from gcpp_edge.export.scores import ScoreTensors, find_scores
+from gcpp_edge.export.vjp import WITHOUT_GRADIENT, OneHot, find_rule
+
+KNOWN, FLAT, MISSING = "rule", "no gradient", "missing"
+
+
+@dataclass(frozen=True)
+class OperatorCoverage:
+    """An operator between the picture and the scores. state: "rule", "no gradient" (by nature) or "missing"."""
+
+    operator: str
+    count: int
+    state: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Whether a network can be explained. map, guided: "" when it can, else what blocks that level."""
+
+    operators: tuple[OperatorCoverage, ...]
+    layer: str
+    map: str
+    guided: str
+
+
+def coverage_of(model: ModelProto, layer: str | None = None, input_size: tuple[int, int] | None = None) -> Coverage:
+    """The coverage of a forward model. Raises ExportError's children where it has no scores or no layer at all."""
+    graph = Graph(normalise(model, input_size))
+    scores = find_scores(graph)
+    way = float_way(graph, graph.inputs[0], scores.logits.name)
+    steps = [node for node in recognise_activations(graph) if way.intersection(node.output)]
+    counts = Counter((node.op_type, _state(node)) for node in steps)
+    operators = tuple(OperatorCoverage(name, count, state) for (name, state), count in sorted(counts.items()))
+    candidates = list_candidates(graph, scores)
+    chosen = layer or next((candidate.name for candidate in candidates if candidate.default), "")
+    blocked = [_blocked(model, layer, input_size, guided) for guided in (False, True)]
+    return Coverage(operators, chosen, *blocked)
+
+
+def _state(node: NodeProto) -> str:
+    if find_rule(node, OPSET) is not None:
+        return KNOWN
+    return FLAT if node.op_type in WITHOUT_GRADIENT else MISSING
+
+
+def _blocked(model: ModelProto, layer: str | None, input_size: tuple[int, int] | None, guided: bool) -> str:
+    """Nothing tells better than trying: a rule may refuse an attribute."""
+    try:
+        bake(model, layer=layer, input_size=input_size, guided=guided)
+    except ExportError as error:
+        return str(error)
+    return ""
+
+
+def layers_of(model: ModelProto, input_size: tuple[int, int] | None = None) -> list[LayerCandidate]:
+    """The layers that can be explained, with those marked whose gradients are constant over space.
+
+    Once a layer's are not, no earlier one's are: the last layers are tried, from the scores on.
+    """
+    graph = Graph(normalise(model, input_size))
+    scores = find_scores(graph)
+    candidates = list_candidates(graph, scores)
+    for index in reversed(range(len(candidates))):
+        if not _is_constant(graph, scores, candidates[index]):
+            break
+        candidates[index] = replace(candidates[index], constant=True)
+    return candidates
+
+
+def _is_constant(graph: Graph, scores: ScoreTensors, candidate: LayerCandidate) -> bool:
+    emit, logits = Emitter(graph), scores.logits
+    one = emit.constant(np.ones((1,) * len(logits.shape), numpy_dtype(logits.dtype)))
+    seed = OneHot(emit.constant(np.zeros(1, np.int64)), one, logits.shape)
+    try:
+        found = differentiate(graph, emit, recognise_activations(graph), {logits.name: seed}, [candidate.tensor])
+    except ExportError:
+        return False
+    return all(size == 1 for size in found[candidate.tensor].shape[2:])
