@@ -107,8 +107,13 @@ def demo(torchvision: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[An
 
 
 def picture(name: str) -> np.ndarray:
-    data = pytest.importorskip("skimage.data", reason="the demo's pictures: pip install 'gcpp-edge[demo]'")
-    return np.ascontiguousarray(getattr(data, name)()[:, :, ::-1])
+    """One of the demo's pictures, as OpenCV reads it."""
+    cv2 = pytest.importorskip("cv2", reason="reads the pictures: pip install 'gcpp-edge[cli]'")
+    pytest.importorskip("skimage", reason="the demo's pictures: pip install 'gcpp-edge[demo]'")
+    from gcpp_edge.cli.demo import bundled_pictures
+
+    path = next(path for path in bundled_pictures() if path.name == name)
+    return np.asarray(cv2.imread(str(path)))
 
 
 def explain(path: Any, frame: np.ndarray, **options: Any) -> Explanation:
@@ -117,7 +122,7 @@ def explain(path: Any, frame: np.ndarray, **options: Any) -> Explanation:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["chelsea", "coffee", "astronaut", "rocket"])
+@pytest.mark.parametrize("name", ["chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "camera.png"])
 @pytest.mark.parametrize(("method", "library"), [("gradcam", "GradCAM"), ("gradcam++", "GradCAMPlusPlus")])
 def test_pytorch_grad_cam_mode_is_that_library_on_the_demo_s_pictures(
     demo: Any, method: str, library: str, name: str
@@ -133,6 +138,6 @@ def test_pytorch_grad_cam_mode_is_that_library_on_the_demo_s_pictures(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "label"), [("coffee", "espresso"), ("chelsea", "cat")])
+@pytest.mark.parametrize(("name", "label"), [("coffee.png", "espresso"), ("chelsea.png", "cat")])
 def test_the_demo_s_pictures_are_recognised_with_their_labels(demo: Any, name: str, label: str) -> None:
     assert label in explain(demo[1], picture(name)).label
