@@ -13,7 +13,7 @@ import json
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from time import perf_counter
@@ -81,7 +81,7 @@ def sessions(folder: Path, threads: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def run_of(model: str | bytes, contract: Contract, threads: int, outputs: list[str]) -> Callable[[], object]:
+def run_of(model: str | bytes, contract: Contract, threads: int, outputs: Sequence[str]) -> Callable[[], object]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -92,7 +92,7 @@ def run_of(model: str | bytes, contract: Contract, threads: int, outputs: list[s
     feeds = {contract.input: np.random.default_rng(0).standard_normal(shape, np.float32)}
     if TARGET in {value.name for value in session.get_inputs()}:
         feeds[TARGET] = np.array([-1], np.int64)
-    return lambda: session.run(outputs, feeds)
+    return lambda: session.run(list(outputs), feeds)
 
 
 def interleaved_medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -87,12 +87,14 @@ def line(row: dict[str, Any]) -> str:
 
 
 def examine(name: str, size: int) -> dict[str, Any]:
-    """The row of one network. verdict: "holds", "differs", or "refused" with the reason."""
+    """The row of one network. verdict: "holds", "differs", "refused" by the exporter, or "failed" in its own code."""
     start = time.perf_counter()
     try:
         row = compare(name, size)
     except GcppError as error:
         row = {"verdict": "refused", "reason": str(error)}
+    except Exception as error:  # noqa: BLE001 - the networks' own code may raise anything, and the others go on
+        row = {"verdict": "failed", "reason": f"{type(error).__name__}: {error}"[:300]}
     return {"network": name, **row, "seconds": round(time.perf_counter() - start, 1)}
 
 
@@ -134,7 +136,9 @@ def fixed_size(network: Any, size: int) -> int:
     fixed = bool((getattr(network, "pretrained_cfg", None) or {}).get("fixed_input_size"))
     if fixed and known:
         return int(known[1])
-    return 224 if type(network).__name__ in ("VGG", "AlexNet", "SwinTransformer", "MaxVit", "Inception3") else size
+    if type(network).__name__ == "Inception3":
+        return 299
+    return 224 if type(network).__name__ in ("VGG", "AlexNet", "SwinTransformer", "MaxVit") else size
 
 
 def pixels(network: Any, image: Any) -> np.ndarray:

@@ -4,6 +4,8 @@ Hooks miss functional ReLUs and break on in-place ones, so every rectifier is re
 TorchFunctionMode with a custom autograd.Function.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -21,7 +23,17 @@ RECTIFIERS = {
     F.hardswish: F.hardswish,
     F.silu: F.silu,
     F.gelu: F.gelu,
+    F.mish: F.mish,
 }
+
+
+def rectifier(function, args, kwargs):
+    """The function of one tensor behind a call, without its in-place form; None where the call is no rectifier."""
+    if function is F.leaky_relu:
+        return partial(F.leaky_relu, negative_slope=args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01))
+    if function is F.gelu:
+        return partial(F.gelu, approximate=kwargs.get("approximate", "none"))
+    return RECTIFIERS.get(function)
 
 
 class Rectifier(torch.autograd.Function):
@@ -56,10 +68,11 @@ class Oracle(TorchFunctionMode):
         kwargs = kwargs or {}
         if function is F.adaptive_avg_pool2d:  # the last one: squeeze-and-excitation pools too
             self.pooled = args[0]
-        if function in RECTIFIERS and self.rule != "gradient" and not self.inside:
+        plain = None if self.rule == "gradient" or self.inside else rectifier(function, args, kwargs)
+        if plain is not None:
             self.inside = True
             try:
-                return Rectifier.apply(args[0], RECTIFIERS[function], self.rule)
+                return Rectifier.apply(args[0], plain, self.rule)
             finally:
                 self.inside = False
         return function(*args, **kwargs)
