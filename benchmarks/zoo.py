@@ -29,7 +29,7 @@ from autograd_oracle import Oracle, redrawn, relative_errors  # noqa: E402
 from gcpp_edge.contract import contract_from_metadata  # noqa: E402
 from gcpp_edge.errors import GcppError  # noqa: E402
 from gcpp_edge.export.bake import bake  # noqa: E402
-from gcpp_edge.export.differences import logits_of, session_for  # noqa: E402
+from gcpp_edge.export.differences import session_for  # noqa: E402
 from gcpp_edge.export.from_torch import (  # noqa: E402
     TorchSource,
     autograd_gradients,
@@ -118,9 +118,7 @@ def compare(name: str, size: int) -> dict[str, Any]:
     feeds = {contract.input: image.numpy(), "target": np.array(TARGETS)}
     gradients, guided = session_for(model).run(["gradients", "guided"], feeds)
     row |= errors("guided", guided, pixels(network.double(), image.double()), pixels(network.float(), image))
-    single = autograd_gradients(
-        forward.program, contract.layer.tensor, logits_of(model, contract), image.numpy(), TARGETS
-    )
+    single = autograd_gradients(forward.program, contract.layer.tensor, contract.scores.logits, image.numpy(), TARGETS)
     if single is None:
         return row | {"verdict": "differs", "reason": f'no value "{contract.layer.tensor}" in the PyTorch program'}
     row |= errors("gradients", np.broadcast_to(gradients, single.shape), single, single)

@@ -16,7 +16,7 @@ from onnx import ModelProto
 from gcpp_edge import contract
 from gcpp_edge.contract import Contract, Geometry, Preprocessing, contract_from_metadata
 from gcpp_edge.errors import SourceError
-from gcpp_edge.export.bake import Provenance, bake, write_contract
+from gcpp_edge.export.bake import Provenance, assumed_preprocessing, bake, write_contract
 from gcpp_edge.export.check import check as run_check
 from gcpp_edge.export.coverage import Coverage, coverage_of, layers_of
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
@@ -124,17 +124,7 @@ def explain_module(
     loaded = from_torch_source(
         TorchSource(model, preprocessing, tuple(labels), type(model).__name__), None, example_input
     )
-    result = bake(
-        loaded.forward.model,
-        layer=layer,
-        guided=guided,
-        pixel_rule=pixel_rule,
-        ranks=ranks,
-        preprocessing=loaded.preprocessing,
-        labels=loaded.labels,
-        provenance=loaded.provenance,
-    )
-    return checked(result, loaded.forward) if check else result
+    return _explained(loaded, check, layer=layer, guided=guided, pixel_rule=pixel_rule, ranks=ranks)
 
 
 def explain_onnx(
@@ -156,16 +146,20 @@ def explain_onnx(
         loaded = load_onnx(Path(model))
     else:
         raise SourceError(f"explain_onnx takes an onnx.ModelProto or a path, not {type(model).__name__}.")
+    loaded = replace(loaded, preprocessing=preprocessing, labels=tuple(labels))
+    return _explained(
+        loaded, check, input_size=input_size, layer=layer, guided=guided, pixel_rule=pixel_rule, ranks=ranks
+    )
+
+
+def _explained(loaded: Loaded, check: bool, **options: Any) -> ModelProto:
+    """The explained model of what was loaded; options as in bake."""
     result = bake(
         loaded.forward.model,
-        layer=layer,
-        input_size=input_size,
-        guided=guided,
-        pixel_rule=pixel_rule,
-        ranks=ranks,
-        preprocessing=preprocessing,
-        labels=labels,
+        preprocessing=loaded.preprocessing,
+        labels=loaded.labels,
         provenance=loaded.provenance,
+        **options,
     )
     return checked(result, loaded.forward) if check else result
 
@@ -258,7 +252,7 @@ def settle_preprocessing(
 ) -> tuple[Preprocessing, tuple[str, ...]]:
     """What the source documents, overridden by what the user said, and notes on what was assumed."""
     channels, height, width = input_shape(loaded.forward.model, input_size)
-    base = loaded.preprocessing or _assumed(channels, height, width)
+    base = loaded.preprocessing or assumed_preprocessing(channels, height, width)
     _require_known("color", given.color, contract.COLOR_ORDERS)
     _require_known("geometry", given.geometry, contract.GEOMETRIES)
     color = given.color or base.color
@@ -281,13 +275,6 @@ def settle_preprocessing(
         "Give --mean, --std, --color, --geometry."
     )
     return result, (note,) if silent else ()
-
-
-def _assumed(channels: int, height: int, width: int) -> Preprocessing:
-    color = {1: "gray", 3: "rgb", 4: "rgba"}.get(channels)
-    if color is None:
-        raise SourceError(f"The input has {channels} channels; expected 1, 3 or 4.")
-    return Preprocessing(height, width, color, (0.0,) * channels, (1.0,) * channels)
 
 
 def _require_known(option: str, value: str | None, known: Sequence[str]) -> None:

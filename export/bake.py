@@ -10,7 +10,18 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from gcpp_edge import contract
-from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, GUIDED, MAP, PIXEL_RULES, PLAIN, RESERVED, TARGET, TARGET_CLASS
+from gcpp_edge.contract import (
+    ACTIVATIONS,
+    COLOR_OF_CHANNELS,
+    GRADIENTS,
+    GUIDED,
+    MAP,
+    PIXEL_RULES,
+    PLAIN,
+    RESERVED,
+    TARGET,
+    TARGET_CLASS,
+)
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.differentiate import differentiate
 from gcpp_edge.export.emit import Emitter
@@ -70,7 +81,7 @@ def bake(
     described = contract.Contract(
         input=graph.inputs[0],
         preprocessing=preprocessing,
-        scores=contract.Scores(scores.output, scores.classes, scores.kind),
+        scores=contract.Scores(scores.output, scores.classes, scores.kind, logits=scores.logits.name),
         layer=_layer(chosen, gradients),
         levels=builder.levels(),
         ranks=builder.ranks,
@@ -107,14 +118,19 @@ def _checked_ranks(ranks: int, classes: int) -> int:
     return min(ranks, classes)
 
 
+def assumed_preprocessing(channels: int, height: int, width: int) -> contract.Preprocessing:
+    """Pixels in 0..1, stretched: what is taken where a source does not say. SourceError for odd channel counts."""
+    if channels not in COLOR_OF_CHANNELS:
+        raise SourceError(f"The input has {channels} channels; expected 1, 3 or 4.")
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    return contract.Preprocessing(height, width, COLOR_OF_CHANNELS[channels], zeros, ones)
+
+
 def _fitting(graph: Graph, given: contract.Preprocessing | None) -> contract.Preprocessing:
     """The given preprocessing, held against the input; a plain one when none is given."""
     _, channels, height, width = graph.value(graph.inputs[0]).shape
     if given is None:
-        color = {1: "gray", 3: "rgb", 4: "rgba"}.get(channels)
-        if color is None:
-            raise SourceError(f"The input has {channels} channels; expected 1, 3 or 4.")
-        return contract.Preprocessing(height, width, color, (0.0,) * channels, (1.0,) * channels)
+        return assumed_preprocessing(channels, height, width)
     found = (given.channels, given.height, given.width)
     if found != (channels, height, width) or len(given.mean) != channels or len(given.std) != channels:
         raise SourceError(
@@ -168,8 +184,7 @@ class _Builder:
     def gradients(self, tensor: str, pixel_rule: str = "gradient") -> Value:
         """The gradient of the target's logit at a tensor."""
         logits = self.scores.logits
-        one = np.ones((1,) * len(logits.shape), helper.tensor_dtype_to_np_dtype(logits.dtype))
-        seed = OneHot(self.target_class, self.emit.constant(one), logits.shape)
+        seed = OneHot.of_class(self.emit, self.target_class, logits)
         found = differentiate(self.graph, self.emit, self.steps, {logits.name: seed}, [tensor], pixel_rule)
         return found[tensor]
 

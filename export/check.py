@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, GUIDED, MAP, TARGET, TARGET_CLASS, Contract
 from gcpp_edge.errors import SelfCheckError
 from gcpp_edge.export.bake import bake
-from gcpp_edge.export.differences import difference_error, logits_of, run, session_for
+from gcpp_edge.export.differences import difference_error, relative, run, session_for
 from gcpp_edge.export.from_torch import ForwardModel, autograd_gradients
 
 AUTOGRAD_LIMIT = 5e-3  # relative L2 error; float32 back ends differ by kinks that flip
@@ -47,7 +47,7 @@ def check(model: ModelProto, contract: Contract, forward: ForwardModel, seed: in
     subject = model if forward.program is not None else _without_degenerate(model, contract, forward, seed)
     probe = _probe(subject, contract, seed)
     _require_alive(contract, probe)
-    error = None if forward.program is None else _autograd_error(model, forward, contract, probe)
+    error = None if forward.program is None else _autograd_error(forward, contract, probe)
     oracle, limit = "autograd", AUTOGRAD_LIMIT
     if error is None:
         half = probe.outputs[ACTIVATIONS].dtype == np.float16
@@ -59,8 +59,8 @@ def check(model: ModelProto, contract: Contract, forward: ForwardModel, seed: in
         "oracle": oracle,
         "error": error,
         "limit": limit,
-        "target_dependence": _relative(probe.gradients[1], probe.gradients[0]),
-        "input_dependence": _relative(probe.gradients[2], probe.gradients[0]),
+        "target_dependence": relative(probe.gradients[1], probe.gradients[0]),
+        "input_dependence": relative(probe.gradients[2], probe.gradients[0]),
         "input_independence_proven": _independent_of_input(model, contract),
     }
     _judge(figures, contract)
@@ -87,11 +87,6 @@ def _judge(figures: dict[str, Any], contract: Contract) -> None:
             f"Gradients at {where} are the same for two pictures although the graph depends on them. "
             "Choose another layer with --layer, or --no-check to export anyway."
         )
-
-
-def _relative(found: np.ndarray, expected: np.ndarray) -> float:
-    norm = float(np.linalg.norm(expected))
-    return float(np.linalg.norm(np.asarray(found, np.float64) - expected) / norm) if norm > 0 else 0.0
 
 
 def _probe(model: ModelProto, contract: Contract, seed: int) -> Probe:
@@ -136,13 +131,13 @@ def _require_alive(contract: Contract, probe: Probe) -> None:
         raise SelfCheckError(f"Explained classes {probe.outputs[TARGET_CLASS].tolist()}; asked for {probe.targets}.")
 
 
-def _autograd_error(model: ModelProto, forward: ForwardModel, contract: Contract, probe: Probe) -> float | None:
+def _autograd_error(forward: ForwardModel, contract: Contract, probe: Probe) -> float | None:
     """Relative L2 error of the gradients against PyTorch, worst of the three; None if PyTorch has no such tensor."""
-    logits = logits_of(model, contract)
-    found = autograd_gradients(forward.program, contract.layer.tensor, logits, probe.images, probe.targets)
+    tensors = contract.layer.tensor, contract.scores.logits
+    found = autograd_gradients(forward.program, *tensors, probe.images, probe.targets)
     if found is None or found.shape != probe.gradients.shape:
         return None
-    return max(_relative(got, wanted.astype(np.float64)) for got, wanted in zip(probe.gradients, found, strict=True))
+    return max(relative(got, wanted.astype(np.float64)) for got, wanted in zip(probe.gradients, found, strict=True))
 
 
 def _without_degenerate(model: ModelProto, contract: Contract, forward: ForwardModel, seed: int) -> ModelProto:

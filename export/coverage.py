@@ -12,7 +12,7 @@ from gcpp_edge.errors import ExportError
 from gcpp_edge.export.bake import bake
 from gcpp_edge.export.differentiate import OPSET, differentiate
 from gcpp_edge.export.emit import Emitter
-from gcpp_edge.export.graph import Graph, numpy_dtype
+from gcpp_edge.export.graph import Graph
 from gcpp_edge.export.layers import LayerCandidate, float_way, list_candidates
 from gcpp_edge.export.normalise import normalise
 from gcpp_edge.export.recognise import recognise_activations
@@ -87,8 +87,7 @@ def layers_of(model: ModelProto, input_size: tuple[int, int] | None = None) -> l
 
 def _is_constant(graph: Graph, scores: ScoreTensors, candidate: LayerCandidate) -> bool:
     emit, logits = Emitter(graph), scores.logits
-    one = emit.constant(np.ones((1,) * len(logits.shape), numpy_dtype(logits.dtype)))
-    seed = OneHot(emit.constant(np.zeros(1, np.int64)), one, logits.shape)
+    seed = OneHot.of_class(emit, emit.constant(np.zeros(1, np.int64)), logits)
     try:
         found = differentiate(graph, emit, recognise_activations(graph), {logits.name: seed}, [candidate.tensor])
     except ExportError:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, MAP, PLAIN, TARGET, Contract
+from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, MAP, TARGET, Contract
 from gcpp_edge.errors import MissingDependencyError, SelfCheckError
 from gcpp_edge.export.graph import Graph
-from gcpp_edge.export.scores import find_scores
 
 STEPS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # share of the activations' norm
 OFF_TIES = 0.1  # noise that breaks ties, as a share of the activations' root mean square
@@ -68,14 +67,15 @@ def difference_error(
     worst = 0.0
     for i, target in enumerate(targets):
         point, image = activations[i : i + 1].astype(np.float64), images[i : i + 1]
-        worst = max(worst, _relative(tail.at(point, target, image)[1], gradients[i]))
+        worst = max(worst, relative(tail.at(point, target, image)[1], gradients[i]))
         size = float(np.sqrt(np.mean(point**2))) or 1.0  # a layer may be silent altogether
         noise = generator.normal(size=point.shape) * size * OFF_TIES
         worst = max(worst, _along_gradient(tail, point + noise, target, image, generator))
     return worst
 
 
-def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    """The L2 error over the expected norm; 1 where zeros were expected and something was found."""
     norm = float(np.linalg.norm(expected))
     return float(np.linalg.norm(found - expected)) / norm if norm else float(np.any(found))
 
@@ -106,8 +106,8 @@ class _Tail:
 
     def __init__(self, model: ModelProto, contract: Contract) -> None:
         self.contract = contract
-        self.logits = logits_of(model, contract)
-        self.session = session_for(tail_model(model, contract, self.logits))
+        self.logits = contract.scores.logits
+        self.session = session_for(tail_model(model, contract))
         self.inputs = [entry.name for entry in self.session.get_inputs()]
 
     def at(self, activations: np.ndarray, target: int, image: np.ndarray) -> tuple[float, np.ndarray]:
@@ -122,20 +122,12 @@ class _Tail:
         return float(outputs[0].reshape(-1)[target]), gradients[0]
 
 
-def logits_of(model: ModelProto, contract: Contract) -> str:
-    """The name of the tensor that was differentiated."""
-    plain = ModelProto()
-    plain.CopyFrom(model)
-    _set(plain.graph.node, [_copy(node) for node in model.graph.node[: contract.levels[PLAIN].nodes]])
-    _set(plain.graph.output, [_copy(o) for o in model.graph.output if o.name == contract.scores.output])
-    return find_scores(Graph(plain)).logits.name
-
-
-def tail_model(model: ModelProto, contract: Contract, logits: str) -> ModelProto:
+def tail_model(model: ModelProto, contract: Contract) -> ModelProto:
     """The graph from the layer to the logits and to the gradients, in float32.
 
     Its inputs: activations, target, and the picture where it is still read.
     """
+    logits = contract.scores.logits
     nodes = [node for node in model.graph.node[: contract.levels[MAP].nodes] if ACTIVATIONS not in node.output]
     nodes += [node for node in model.graph.node if GRADIENTS in node.output and node not in nodes]
     needed = Graph(model).needed_for([logits, GRADIENTS], nodes)
@@ -154,11 +146,6 @@ def tail_model(model: ModelProto, contract: Contract, logits: str) -> ModelProto
     constants = [_constant_in_float32(tensor) for tensor in model.graph.initializer if tensor.name in read]
     graph = helper.make_graph(nodes, "tail", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
-
-
-def _set(field: Any, values: Any) -> None:
-    del field[:]
-    field.extend(values)
 
 
 def _copy(message: Any) -> Any:

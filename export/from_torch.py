@@ -14,7 +14,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +27,6 @@ from gcpp_edge.contract import MAX_OPSET
 from gcpp_edge.errors import GcppError, MissingDependencyError, SourceError
 
 INPUT = "input"
-SCORES = "scores"
 
 
 @dataclass
@@ -46,7 +45,6 @@ class ForwardModel:
 
     model: ModelProto
     program: Any = None
-    source: TorchSource | None = field(default=None)
 
 
 def import_torch() -> ModuleType:
@@ -142,7 +140,7 @@ def _timm_preprocessing(network: Any) -> contract.Preprocessing | None:
     if not size:
         return None
     channels, height, width = size
-    color = {1: "gray", 3: "rgb", 4: "rgba"}.get(channels)
+    color = contract.COLOR_OF_CHANNELS.get(channels)
     if color is None:
         return None
     geometry = contract.Geometry("crop", share=float(configuration.get("crop_pct") or 1.0))
@@ -230,16 +228,16 @@ def forward_model(source: TorchSource, example: Any) -> ForwardModel:
     """
     torch = import_torch()
     if not isinstance(source.network, torch.nn.Module):
-        return ForwardModel(*_exported(torch, source.network, ()), source)
+        return ForwardModel(*_exported(torch, source.network, ()))
     network = source.network.eval()
     if example.shape[0] < 2:  # torch.export takes a size of 1 as fixed
         example = torch.cat([example, example])
     shapes = ({0: torch.export.Dim("batch")},)
     try:
-        return ForwardModel(*_exported(torch, network, (example,), dynamic_shapes=shapes), source)
+        return ForwardModel(*_exported(torch, network, (example,), dynamic_shapes=shapes))
     except SourceError:
         with contextlib.suppress(SourceError):  # a network that fixes its batch: normalise.py frees what it can
-            return ForwardModel(*_exported(torch, network, (example[:1],)), source)
+            return ForwardModel(*_exported(torch, network, (example[:1],)))
         raise
 
 

@@ -46,6 +46,7 @@ LEVELS = (PLAIN, MAP, GUIDED)
 SCORE_KINDS = ("logits", "softmax", "log_softmax", "sigmoid")
 CHANNELS = {"rgb": 3, "bgr": 3, "gray": 1, "rgba": 4, "bgra": 4}
 COLOR_ORDERS = tuple(CHANNELS)
+COLOR_OF_CHANNELS = {1: "gray", 3: "rgb", 4: "rgba"}  # where nothing else is said
 GEOMETRIES = ("stretch", "crop", "letterbox")
 PIXEL_RULES = ("guided", "deconvnet", "gradient")
 
@@ -109,6 +110,7 @@ class Scores:
     classes: int
     kind: str = "logits"
     differentiated: str = "logits"
+    logits: str = ""  # the tensor that was differentiated: `output` itself, or what lies before its softmax
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,7 @@ def window_of(call: Call, kernel: Sequence[int]) -> Window:
 
 @rule("Conv", sparse=True)
 def conv(call: Call, gradient: Gradient) -> Results:
-    weights = call.constant(1)
-    if weights is None or any(call.wanted[1:]):
-        raise UnsupportedGraphError(
-            f'Conv at node "{call.node.name}" has computed weights, which has no VJP rule. '
-            "Choose a later layer with --layer."
-        )
+    weights = _constant_weights(call)
     window, group = window_of(call, weights.shape[2:]), call.attribute("group", 1)
     if isinstance(gradient, OneHot):
         if _is_pointwise(window, group):
@@ -73,6 +68,16 @@ def conv(call: Call, gradient: Gradient) -> Results:
     else:
         result = _transposed(call, gradient, window, group)
     return [result, *call.none()[1:]]
+
+
+def _constant_weights(call: Call) -> np.ndarray:
+    weights = call.constant(1)
+    if weights is None or any(call.wanted[1:]):
+        raise UnsupportedGraphError(
+            f'{call.node.op_type} at node "{call.node.name}" has computed weights, which has no VJP rule. '
+            "Choose a later layer with --layer."
+        )
+    return weights
 
 
 def _is_pointwise(window: Window, group: int) -> bool:
@@ -216,12 +221,7 @@ def crop_phases(call: Call, spread: Value, phases: list[Phases], window: Window)
 @rule("ConvTranspose")
 def conv_transpose(call: Call, gradient: Value) -> Results:
     """Backwards it is the Conv with the same weights, strides and pads."""
-    weights = call.constant(1)
-    if weights is None or any(call.wanted[1:]):
-        raise UnsupportedGraphError(
-            f'ConvTranspose at node "{call.node.name}" has computed weights, which has no VJP rule. '
-            "Choose a later layer with --layer."
-        )
+    weights = _constant_weights(call)
     window, kernel = window_of(call, weights.shape[2:]), call.inputs[1]
     assert kernel is not None
     # output_padding adds positions behind, which the Conv must see for its size and which carry zero taps

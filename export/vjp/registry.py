@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto
 
 from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import Graph, Shape, Value, attribute, numpy_dtype
@@ -29,6 +29,12 @@ class OneHot:
     @property
     def dtype(self) -> int:
         return self.amount.dtype
+
+    @classmethod
+    def of_class(cls, emit: Emitter, indices: Value, logits: Value) -> OneHot:
+        """The gradient of the logit of one class with respect to all logits."""
+        ones = np.ones((1,) * len(logits.shape), numpy_dtype(logits.dtype))
+        return cls(indices, emit.constant(ones), logits.shape)
 
     def dense(self, emit: Emitter) -> Value:
         """The same gradient as an ordinary tensor."""
@@ -170,15 +176,6 @@ def find_rule(node: NodeProto, opset: int) -> Rule | None:
         if entry.since <= opset <= entry.until:
             return entry
     return None
-
-
-def is_float(value: Value | None) -> bool:
-    return value is not None and value.dtype in (
-        TensorProto.FLOAT,
-        TensorProto.FLOAT16,
-        TensorProto.DOUBLE,
-        TensorProto.BFLOAT16,
-    )
 
 
 __all__ = [
