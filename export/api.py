@@ -16,7 +16,7 @@ from onnx import ModelProto
 from gcpp_edge import contract
 from gcpp_edge.contract import Contract, Geometry, Preprocessing, contract_from_metadata
 from gcpp_edge.errors import SourceError
-from gcpp_edge.export.bake import Provenance, assumed_preprocessing, bake, write_contract
+from gcpp_edge.export.bake import BakeOptions, Provenance, assumed_preprocessing, bake, write_contract
 from gcpp_edge.export.check import check as run_check
 from gcpp_edge.export.coverage import Coverage, coverage_of, layers_of
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
@@ -58,7 +58,6 @@ def export_file(
     output: str | Path,
     *,
     weights: str | Path | None = None,
-    layer: str | None = None,
     input_size: tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -68,17 +67,17 @@ def export_file(
     share: float | None = None,
     fill: float | None = None,
     labels: str | Path | Sequence[str] | None = None,
-    guided: bool = False,
-    pixel_rule: str = "guided",
-    ranks: int = 5,
     check: bool = True,
     progress: Callable[[str], None] | None = None,
+    **fields: Any,
 ) -> Report:
     """Writes the explained model of a source and reports what it holds.
 
     source: see sources.FORMS. weights: a state dict. input_size: (height, width). mean, std: per channel, in units of
-    pixel_max (1 or 255). The file appears whole or not at all. Raises GcppError's children.
+    pixel_max (1 or 255). fields: those of bake.BakeOptions: what is explained, and where. The file appears whole or
+    not at all. Raises GcppError's children.
     """
+    options = BakeOptions(**fields)
     output, steps = writable(output, source), Steps(progress)
     names = read_labels(labels)
     loaded = steps.run("load", f"Loading {source}", lambda: load_source(source, weights, input_size))
@@ -89,18 +88,15 @@ def export_file(
         "Writing the backward pass",
         lambda: bake(
             loaded.forward.model,
-            layer=layer,
+            options,
             input_size=input_size,
-            guided=guided,
-            pixel_rule=pixel_rule,
-            ranks=ranks,
             preprocessing=preprocessing,
             labels=names or loaded.labels,
             provenance=loaded.provenance,
         ),
     )
     if check:
-        steps.run("check", "Checking the gradients", lambda: checked(model, loaded.forward))
+        steps.run("check", "Checking the gradients", lambda: checked(model, loaded.forward, options))
     written = steps.run("write", f"Writing {output}", lambda: write_model(model, output))
     return Report(output, contract_of(model), steps.seconds, written, notes)
 
@@ -111,20 +107,17 @@ def explain_module(
     *,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] = (),
-    layer: str | None = None,
-    guided: bool = False,
-    pixel_rule: str = "guided",
-    ranks: int = 5,
     check: bool = True,
+    **fields: Any,
 ) -> ModelProto:
     """The explained ONNX model of a torch.nn.Module (or ExportedProgram), put into evaluation mode.
 
-    example_input: a float tensor [N,C,H,W]. The rest as in export_file.
+    example_input: a float tensor [N,C,H,W] or [N,C,T,H,W]. The rest as in export_file.
     """
     loaded = from_torch_source(
         TorchSource(model, preprocessing, tuple(labels), type(model).__name__), None, example_input
     )
-    return _explained(loaded, check, layer=layer, guided=guided, pixel_rule=pixel_rule, ranks=ranks)
+    return _explained(loaded, check, None, fields)
 
 
 def explain_onnx(
@@ -133,11 +126,8 @@ def explain_onnx(
     input_size: tuple[int, int] | None = None,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] = (),
-    layer: str | None = None,
-    guided: bool = False,
-    pixel_rule: str = "guided",
-    ranks: int = 5,
     check: bool = True,
+    **fields: Any,
 ) -> ModelProto:
     """The explained model of a forward ONNX model or file; needs no PyTorch. Options as in export_file."""
     if isinstance(model, ModelProto):
@@ -147,28 +137,35 @@ def explain_onnx(
     else:
         raise SourceError(f"explain_onnx takes an onnx.ModelProto or a path, not {type(model).__name__}.")
     loaded = replace(loaded, preprocessing=preprocessing, labels=tuple(labels))
-    return _explained(
-        loaded, check, input_size=input_size, layer=layer, guided=guided, pixel_rule=pixel_rule, ranks=ranks
-    )
+    return _explained(loaded, check, input_size, fields)
 
 
-def _explained(loaded: Loaded, check: bool, **options: Any) -> ModelProto:
-    """The explained model of what was loaded; options as in bake."""
+def _explained(loaded: Loaded, check: bool, input_size: tuple[int, int] | None, fields: dict[str, Any]) -> ModelProto:
+    """The explained model of what was loaded. fields: of BakeOptions."""
+    options = BakeOptions(**fields)
     result = bake(
         loaded.forward.model,
+        options,
+        input_size=input_size,
         preprocessing=loaded.preprocessing,
         labels=loaded.labels,
         provenance=loaded.provenance,
-        **options,
     )
-    return checked(result, loaded.forward) if check else result
+    return checked(result, loaded.forward, options) if check else result
 
 
 def list_layers(
-    source: str, *, weights: str | Path | None = None, input_size: tuple[int, int] | None = None
+    source: str,
+    *,
+    weights: str | Path | None = None,
+    input_size: tuple[int, int] | None = None,
+    **fields: Any,
 ) -> list[LayerCandidate]:
-    """The layers of a source that can be explained, from the input to the scores, the default marked."""
-    return layers_of(load_source(source, weights, input_size).forward.model, input_size)
+    """The layers of a source that can be explained, from the input to the scores, the default marked.
+
+    fields: of BakeOptions; `target` and `token_grid` matter here.
+    """
+    return layers_of(load_source(source, weights, input_size).forward.model, input_size, BakeOptions(**fields))
 
 
 def inspect_coverage(
@@ -176,16 +173,19 @@ def inspect_coverage(
     *,
     weights: str | Path | None = None,
     input_size: tuple[int, int] | None = None,
-    layer: str | None = None,
+    **fields: Any,
 ) -> Coverage:
-    """Whether a source can be explained, at the map and at the guided level, and what blocks it."""
-    return coverage_of(load_source(source, weights, input_size).forward.model, layer, input_size)
+    """Whether a source can be explained, at the map and at the guided level, and what blocks it.
+
+    fields: of BakeOptions.
+    """
+    return coverage_of(load_source(source, weights, input_size).forward.model, input_size, BakeOptions(**fields))
 
 
-def checked(model: ModelProto, forward: ForwardModel) -> ModelProto:
+def checked(model: ModelProto, forward: ForwardModel, options: BakeOptions = BakeOptions()) -> ModelProto:
     """The model with the figures of the self-check in its metadata; SelfCheckError where they do not hold."""
     described = contract_of(model)
-    write_contract(model, replace(described, check=run_check(model, described, forward)))
+    write_contract(model, replace(described, check=run_check(model, described, forward, options)))
     return model
 
 
@@ -251,8 +251,8 @@ def settle_preprocessing(
     loaded: Loaded, input_size: tuple[int, int] | None, given: Overrides
 ) -> tuple[Preprocessing, tuple[str, ...]]:
     """What the source documents, overridden by what the user said, and notes on what was assumed."""
-    channels, height, width = input_shape(loaded.forward.model, input_size)
-    base = loaded.preprocessing or assumed_preprocessing(channels, height, width)
+    channels, frames, height, width = input_shape(loaded.forward.model, input_size)
+    base = loaded.preprocessing or assumed_preprocessing(channels, height, width, frames)
     _require_known("color", given.color, contract.COLOR_ORDERS)
     _require_known("geometry", given.geometry, contract.GEOMETRIES)
     color = given.color or base.color

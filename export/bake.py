@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, helper
 
 from gcpp_edge import contract
-from gcpp_edge.contract import (
-    ACTIVATIONS,
-    COLOR_OF_CHANNELS,
-    GRADIENTS,
-    GUIDED,
-    MAP,
-    PIXEL_RULES,
-    PLAIN,
-    RESERVED,
-    TARGET,
-    TARGET_CLASS,
-)
+from gcpp_edge.contract import ACTIVATIONS, COLOR_OF_CHANNELS, GRADIENTS, GUIDED, MAP, PIXEL_RULES, PLAIN, RESERVED
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.differentiate import differentiate
 from gcpp_edge.export.emit import Emitter
-from gcpp_edge.export.graph import Graph, Value, without_large_constants
-from gcpp_edge.export.layers import LayerCandidate, find_layer
+from gcpp_edge.export.graph import Graph, Value, numpy_dtype, without_large_constants
+from gcpp_edge.export.grids import as_map
+from gcpp_edge.export.layers import LayerCandidate, find_layers
 from gcpp_edge.export.memory import memory_bytes
 from gcpp_edge.export.normalise import normalise, strip_scopes
 from gcpp_edge.export.recognise import recognise_activations
-from gcpp_edge.export.scores import ScoreTensors, find_scores
-from gcpp_edge.export.tensorrt_policy import TOPK_LIMIT, require_accepted
-from gcpp_edge.export.vjp import OneHot
+from gcpp_edge.export.repeat import Repeater
+from gcpp_edge.export.scores import ScoreTensors, TargetOptions, find_scores
+from gcpp_edge.export.targets import Scene, aim
+from gcpp_edge.export.tensorrt_policy import require_accepted
+
+MOST_LAYERS = 9  # as many as have reserved names
 
 
 @dataclass(frozen=True)
@@ -43,57 +36,91 @@ class Provenance:
     sha256: str = ""
 
 
+@dataclass(frozen=True)
+class BakeOptions:
+    """What is baked into a model, beyond its own network.
+
+    layer: module path or tensor, or several of them; None for the last features with a spatial extent. token_grid:
+    (h, w) of layers of tokens, where it is not recognised. guided: adds the pixel-space backward image under
+    `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained.
+    """
+
+    layer: str | Sequence[str] | None = None
+    token_grid: tuple[int, ...] | None = None
+    guided: bool = False
+    pixel_rule: str = "guided"
+    target: TargetOptions = TargetOptions()
+
+    def __post_init__(self) -> None:
+        if self.pixel_rule not in PIXEL_RULES:
+            raise SourceError(f'Unknown pixel rule "{self.pixel_rule}"; expected one of {", ".join(PIXEL_RULES)}.')
+        if self.layer is not None and not self.layers:
+            raise SourceError("No layer given. Name one, or leave it out for the last features.")
+        if len(self.layers) > MOST_LAYERS or len(set(self.layers)) < len(self.layers):
+            raise SourceError(
+                f"--layer: expected up to {MOST_LAYERS} different layers, found {', '.join(self.layers)}."
+            )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names that were given, none for the default."""
+        if self.layer is None:
+            return ()
+        return (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+
+
 def bake(
     model: ModelProto,
+    options: BakeOptions = BakeOptions(),
     *,
-    layer: str | None = None,
     input_size: tuple[int, int] | None = None,
-    guided: bool = False,
-    pixel_rule: str = "guided",
-    ranks: int = 5,
     preprocessing: contract.Preprocessing | None = None,
     labels: Sequence[str] = (),
     provenance: Provenance = Provenance(),
+    **fields: Any,
 ) -> ModelProto:
     """The explained model of a forward ONNX model, which is not changed.
 
-    layer: module path or tensor; None for the last convolutional features. guided: adds the pixel-space backward image
-    under `pixel_rule` ("guided", "deconvnet" or "gradient"). ranks: how many negative ranks `target` may hold.
-    preprocessing: must have the size of the input; None takes pixels in 0..1, RGB, stretched.
+    fields: those of BakeOptions, over `options`. preprocessing: must have the size of the input; None takes pixels in
+    0..1, RGB, stretched.
     Raises ExportError's children.
     """
-    if pixel_rule not in PIXEL_RULES:
-        raise SourceError(f'Unknown pixel rule "{pixel_rule}"; expected one of {", ".join(PIXEL_RULES)}.')
+    options = replace(options, **fields)
     graph = Graph(normalise(model, input_size))
     _refuse_reserved(graph)
-    scores = find_scores(graph)
-    chosen = find_layer(graph, scores, layer)
+    scores = find_scores(graph, options.target)
+    chosen = find_layers(graph, scores, options.layers, options.token_grid)
     preprocessing = _fitting(graph, preprocessing)
     if labels and len(labels) != scores.classes:
         raise SourceError(f"{len(labels)} labels for {scores.classes} classes. Give one label a class, in order.")
-    builder = _Builder(graph, scores, chosen, _checked_ranks(ranks, scores.classes))
-    gradients = builder.gradients(chosen.tensor)
-    builder.name_output(GRADIENTS, gradients)
-    map_nodes = len(builder.emit.nodes)
-    if guided:
-        builder.name_output(GUIDED, builder.gradients(graph.inputs[0], pixel_rule))
-    result = builder.model(map_nodes, guided)
+    builder = _Builder(graph, scores, chosen, options)
+    layers = builder.add_map_level()
+    if options.guided:
+        builder.add_guided_level()
+    result = builder.model()
     described = contract.Contract(
-        input=graph.inputs[0],
+        input=graph.image,
         preprocessing=preprocessing,
         scores=contract.Scores(scores.output, scores.classes, scores.kind, logits=scores.logits.name),
-        layer=_layer(chosen, gradients),
+        layer=layers[0],
+        others=tuple(layers[1:]),
         levels=builder.levels(),
-        ranks=builder.ranks,
+        ranks=builder.aim.ranks,
         labels=tuple(labels),
-        pixel_rule=pixel_rule if guided else "",
+        pixel_rule=options.pixel_rule if options.guided else "",
         source_sha256=provenance.sha256,
         source_name=provenance.name,
         exporter=f"gcpp-edge {_version()}",
+        target=builder.aim.target,
+        extra_inputs=tuple(_extra_input(graph.value(name)) for name in graph.inputs if name != graph.image),
     )
     write_contract(result, described)
     onnx.checker.check_model(without_large_constants(result))
     return result
+
+
+def _extra_input(value: Value) -> contract.ExtraInput:
+    return contract.ExtraInput(value.name, tuple(value.shape), numpy_dtype(value.dtype).name)
 
 
 def write_contract(model: ModelProto, described: contract.Contract) -> None:
@@ -112,25 +139,21 @@ def _refuse_reserved(graph: Graph) -> None:
             )
 
 
-def _checked_ranks(ranks: int, classes: int) -> int:
-    if not 1 <= ranks <= TOPK_LIMIT:
-        raise SourceError(f"--ranks {ranks} is out of range; expected 1 to {TOPK_LIMIT}.")
-    return min(ranks, classes)
-
-
-def assumed_preprocessing(channels: int, height: int, width: int) -> contract.Preprocessing:
+def assumed_preprocessing(channels: int, height: int, width: int, frames: int = 0) -> contract.Preprocessing:
     """Pixels in 0..1, stretched: what is taken where a source does not say. SourceError for odd channel counts."""
     if channels not in COLOR_OF_CHANNELS:
         raise SourceError(f"The input has {channels} channels; expected 1, 3 or 4.")
     zeros, ones = (0.0,) * channels, (1.0,) * channels
-    return contract.Preprocessing(height, width, COLOR_OF_CHANNELS[channels], zeros, ones)
+    return contract.Preprocessing(height, width, COLOR_OF_CHANNELS[channels], zeros, ones, frames=frames)
 
 
 def _fitting(graph: Graph, given: contract.Preprocessing | None) -> contract.Preprocessing:
     """The given preprocessing, held against the input; a plain one when none is given."""
-    _, channels, height, width = graph.value(graph.inputs[0]).shape
+    _, channels, *clip, height, width = graph.value(graph.image).shape
+    frames = clip[0] if clip else 0
     if given is None:
-        return assumed_preprocessing(channels, height, width)
+        return assumed_preprocessing(channels, height, width, frames)
+    given = replace(given, frames=frames)
     found = (given.channels, given.height, given.width)
     if found != (channels, height, width) or len(given.mean) != channels or len(given.std) != channels:
         raise SourceError(
@@ -143,52 +166,60 @@ def _fitting(graph: Graph, given: contract.Preprocessing | None) -> contract.Pre
 class _Builder:
     """Owns the graph while it grows: emits, names outputs, and puts the model together."""
 
-    def __init__(self, graph: Graph, scores: ScoreTensors, layer: LayerCandidate, ranks: int) -> None:
-        self.graph, self.scores, self.layer, self.ranks = graph, scores, layer, ranks
+    def __init__(self, graph: Graph, scores: ScoreTensors, layers: list[LayerCandidate], options: BakeOptions) -> None:
+        self.graph, self.scores, self.layers, self.options = graph, scores, layers, options
         self.forward = list(graph.nodes)
         self.steps = recognise_activations(graph)
         self.emit = Emitter(graph)
         self.renamed: dict[str, str] = {}
-        self.outputs: list[Value] = []
-        self.name_output(ACTIVATIONS, graph.value(layer.tensor))
-        self.target = Value(TARGET, (graph.value(graph.inputs[0]).shape[0],), TensorProto.INT64)
-        self.target_class = self._select_class()
-        self.name_output(TARGET_CLASS, self.target_class)
+        self.outputs: dict[str, list[str]] = {MAP: [], GUIDED: []}
+        self.infos: dict[str, Value] = {}
+        self.segments: dict[str, list[NodeProto]] = {}
+        self.aim = aim(Scene(graph, self.emit, scores, options.target))
+        marks = self.aim.repeats
+        self.repeater = None if marks is None else Repeater(self.emit, marks, self.aim.target.count)
 
-    def _select_class(self) -> Value:
-        """int64 [N]: the target itself, or the class at its negative rank."""
-        emit, batch = self.emit, self.target.shape[0]
-        logits = emit.cast(self.scores.logits, TensorProto.FLOAT)  # no runtime's TopK needs float16
-        flat = emit.reshape(logits, (logits.shape[0], self.scores.classes))
-        ranked = self._top(flat)
-        column = emit.reshape(self.target, (batch, 1))
-        rank = emit.subtract(emit.constant(np.array(-1)), column)
-        negative = emit.less(column, emit.constant(np.array(0)))
-        place = emit.where(negative, rank, emit.constant(np.array(0)))
-        best = emit.node("GatherElements", (ranked, place), (batch, 1), axis=1)
-        return emit.reshape(emit.where(negative, best, column), (batch,))
+    def add_map_level(self) -> list[contract.Layer]:
+        """Activations and gradients of every layer, and what the aim gives."""
+        for name, value in self.aim.outputs.items():
+            self.name_output(MAP, name, value)
+        found = self._differentiate([layer.tensor for layer in self.layers], "gradient")
+        layers = []
+        for number, layer in enumerate(self.layers, 1):
+            names = [name if number == 1 else f"{name}_{number}" for name in (ACTIVATIONS, GRADIENTS)]
+            activations = as_map(self.emit, self.graph.value(layer.tensor), layer.grid)
+            gradients = as_map(self.emit, found[layer.tensor], layer.grid)
+            constant = all(size == 1 for size in gradients.shape[2:])
+            self.name_output(MAP, names[0], activations)
+            self.name_output(MAP, names[1], self._per_target(gradients))
+            layers.append(_layer(layer, constant, names))
+        self._end_level(MAP)
+        return layers
 
-    def _top(self, flat: Value) -> Value:
-        """Indices of the best classes, int64 [N,ranks]."""
-        values, indices = self.graph.fresh("gcpp/TopK"), self.graph.fresh("gcpp/TopK/indices")
-        count = self.emit.integers([self.ranks])
-        self.emit.nodes.append(
-            helper.make_node(
-                "TopK", [flat.name, count.name], [values, indices], name=values, axis=1, largest=1, sorted=1
-            )
-        )
-        result = Value(indices, (flat.shape[0], self.ranks), TensorProto.INT64)
-        self.graph.values[indices] = result
-        return result
+    def add_guided_level(self) -> None:
+        """The pixel-space backward image."""
+        image = self.graph.image
+        found = self._differentiate([image], self.options.pixel_rule)[image]
+        found = self.emit.dense(found, self.graph.value(image).shape)
+        self.name_output(GUIDED, GUIDED, self._per_target(found))
+        self._end_level(GUIDED)
 
-    def gradients(self, tensor: str, pixel_rule: str = "gradient") -> Value:
-        """The gradient of the target's logit at a tensor."""
-        logits = self.scores.logits
-        seed = OneHot.of_class(self.emit, self.target_class, logits)
-        found = differentiate(self.graph, self.emit, self.steps, {logits.name: seed}, [tensor], pixel_rule)
-        return found[tensor]
+    def _differentiate(self, tensors: list[str], pixel_rule: str) -> dict[str, Value]:
+        return differentiate(self.graph, self.emit, self.steps, self.aim.seeds, tensors, pixel_rule)
 
-    def name_output(self, name: str, value: Value) -> None:
+    def _per_target(self, value: Value) -> Value:
+        return value if self.repeater is None else self.repeater.unfolded(value)
+
+    def _end_level(self, level: str) -> None:
+        """What was emitted since the last level is this one's; it reads repeated tensors where K targets share them."""
+        start = sum(len(segment) for segment in self.segments.values())
+        nodes = self.emit.nodes[start:]
+        if self.repeater is not None:
+            nodes = self.repeater.rewrite(nodes)
+            self.emit.nodes[start:] = nodes
+        self.segments[level] = nodes
+
+    def name_output(self, level: str, name: str, value: Value) -> None:
         """Makes a value the output of that name: by renaming it, or through an Identity where it has one already."""
         taken = {*self.graph.inputs, *self.graph.outputs, *self.graph.initializers, *self.renamed}
         if value.name in taken:
@@ -196,32 +227,34 @@ class _Builder:
             self.emit.nodes.append(helper.make_node("Identity", [value.name], [copy], name=copy))
             self.graph.values[copy] = value = Value(copy, value.shape, value.dtype)
         self.renamed[value.name] = name
-        self.outputs.append(Value(name, value.shape, value.dtype))
+        self.outputs[level].append(name)
+        self.infos[name] = Value(name, value.shape, value.dtype)
 
-    def model(self, map_nodes: int, guided: bool) -> ModelProto:
+    def model(self) -> ModelProto:
         """The explained model without metadata: nodes in the order plain, map, guided, without dead ones."""
         needed = self.graph.needed_for([*self.graph.outputs, *self.renamed], [*self.forward, *self.emit.nodes])
-        alive = [node for node in self.emit.nodes if needed.intersection(node.output)]
-        require_accepted(self.graph, alive)
-        first = [node for node in self.emit.nodes[:map_nodes] if needed.intersection(node.output)]
-        self.counts = {PLAIN: len(self.forward), MAP: len(self.forward) + len(first)}
-        if guided:
-            self.counts[contract.GUIDED] = len(self.forward) + len(alive)
-        self.nodes = [*self.forward, *alive]
+        self.nodes = list(self.forward)
+        self.counts = {PLAIN: len(self.forward)}
+        for level, segment in self.segments.items():
+            alive = [node for node in segment if needed.intersection(node.output)]
+            require_accepted(self.graph, alive)
+            self.nodes += alive
+            self.counts[level] = len(self.nodes)
         return self._assembled()
 
     def levels(self) -> dict[str, contract.Level]:
         """Where each level ends, what it gives and the memory that it needs."""
-        first = tuple(self.graph.outputs)
-        outputs = {PLAIN: first, MAP: (*first, TARGET_CLASS, ACTIVATIONS, GRADIENTS)}
-        outputs[contract.GUIDED] = (*outputs[MAP], GUIDED)
         inner = {new: old for old, new in self.renamed.items()}
+        outputs: tuple[str, ...] = ()
         result = {}
         for level, count in self.counts.items():
-            kept = [inner.get(name, name) for name in outputs[level]]
-            memory = memory_bytes(self.graph, self.nodes[:count], kept)
-            result[level] = contract.Level(count, outputs[level], memory)
+            outputs += tuple(self.graph.outputs if level == PLAIN else self._ordered(self.outputs[level]))
+            kept = [inner.get(name, name) for name in outputs]
+            result[level] = contract.Level(count, outputs, memory_bytes(self.graph, self.nodes[:count], kept))
         return result
+
+    def _ordered(self, names: Iterable[str]) -> list[str]:
+        return sorted(names, key=RESERVED.index)
 
     def _assembled(self) -> ModelProto:
         result = self.graph.model  # normal form is our own copy
@@ -231,8 +264,8 @@ class _Builder:
         result.graph.node.extend(nodes)
         used = {name for node in nodes for name in node.input}
         result.graph.initializer.extend(tensor for tensor in self.emit.initializers if tensor.name in used)
-        result.graph.input.append(_info(self.target))
-        result.graph.output.extend(_info(value) for value in sorted(self.outputs, key=lambda v: RESERVED.index(v.name)))
+        result.graph.input.extend(_info(value) for value in self.aim.inputs)
+        result.graph.output.extend(_info(self.infos[name]) for name in self._ordered(self.infos))
         result.graph.name = "explained"
         result.producer_name, result.producer_version = "gcpp-edge", _version()
         return result
@@ -256,9 +289,19 @@ def _version() -> str:
     return __version__
 
 
-def _layer(chosen: LayerCandidate, gradients: Value) -> contract.Layer:
-    constant = all(size == 1 for size in gradients.shape[2:])
-    return contract.Layer(chosen.name, chosen.tensor, chosen.channels, chosen.space, constant)
+def _layer(chosen: LayerCandidate, constant: bool, names: list[str]) -> contract.Layer:
+    activations, gradients = names
+    return contract.Layer(
+        chosen.name,
+        chosen.tensor,
+        chosen.channels,
+        chosen.space,
+        constant,
+        activations,
+        gradients,
+        layout=chosen.layout,
+        skip=chosen.skip,
+    )
 
 
-__all__ = ["Provenance", "bake", "write_contract"]
+__all__ = ["BakeOptions", "Provenance", "bake", "write_contract"]

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from gcpp_edge.contract import ACTIVATIONS, GRADIENTS, MAP, TARGET, Contract
+from gcpp_edge.contract import MAP, Contract, Layer
 from gcpp_edge.errors import MissingDependencyError, SelfCheckError
-from gcpp_edge.export.graph import Graph
+from gcpp_edge.export.graph import FLOATS, Graph, numpy_dtype
+from gcpp_edge.export.probes import Sample, seeds_of, tensor_of
 
 STEPS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # share of the activations' norm
 OFF_TIES = 0.1  # noise that breaks ties, as a share of the activations' root mean square
@@ -49,28 +50,40 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:240]
 
 
+def input_dtype(model: ModelProto, name: str) -> np.dtype[Any]:
+    """The NumPy dtype of a model's input."""
+    return next(numpy_dtype(value.type.tensor_type.elem_type) for value in model.graph.input if value.name == name)
+
+
+def source_tensor(model: ModelProto, layer: Layer) -> str:
+    """The layer's tensor in an explained model: its output of activations, where that is not a copy in other layout."""
+    produced = {name for node in model.graph.node for name in node.output}
+    return layer.tensor if layer.tensor in produced else layer.activations
+
+
 def difference_error(
     model: ModelProto,
     contract: Contract,
-    images: np.ndarray,
-    targets: list[int],
-    activations: np.ndarray,
-    gradients: np.ndarray,
+    layer: Layer,
+    samples: list[Sample],
+    outputs: list[dict[str, np.ndarray]],
+    gradients: list[np.ndarray],
 ) -> float:
-    """The worst relative error of the gradients.
+    """The worst relative error of the gradients at a layer.
 
     Of the explained model's own against those of its tail, and of the tail's against central differences along them, in
-    all channels and in half of them, at the best of several steps. images, activations, gradients: [n,..].
+    all channels and in half of them, at the best of several steps. outputs: what the model gave for the samples, the
+    layer's source tensor among it. gradients: [K,C,*space] each.
     """
-    tail = _Tail(model, contract)
+    tail = _Tail(model, contract, layer, outputs[0])
     generator = np.random.default_rng(1)
     worst = 0.0
-    for i, target in enumerate(targets):
-        point, image = activations[i : i + 1].astype(np.float64), images[i : i + 1]
-        worst = max(worst, relative(tail.at(point, target, image)[1], gradients[i]))
+    for sample, found, own in zip(samples, outputs, gradients, strict=True):
+        point = found[tail.tensor].astype(np.float64)
+        worst = max(worst, relative(tail.at(point, sample)[1], own))
         size = float(np.sqrt(np.mean(point**2))) or 1.0  # a layer may be silent altogether
         noise = generator.normal(size=point.shape) * size * OFF_TIES
-        worst = max(worst, _along_gradient(tail, point + noise, target, image, generator))
+        worst = max(worst, _along_gradients(tail, point + noise, sample, generator))
     return worst
 
 
@@ -80,72 +93,78 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected)) / norm if norm else float(np.any(found))
 
 
-def _along_gradient(tail: _Tail, point: np.ndarray, target: int, image: np.ndarray, generator: Any) -> float:
-    gradient = tail.at(point, target, image)[1]
-    half = (generator.random(gradient.shape[0]) < 0.5).reshape(-1, *(1,) * (gradient.ndim - 1))
-    directions = [direction for direction in (gradient, gradient * half) if np.any(direction)]
-    return max((_directional(tail, point, target, image, gradient, d) for d in directions), default=1.0)
+def _along_gradients(tail: _Tail, point: np.ndarray, sample: Sample, generator: Any) -> float:
+    """The worst of the sample's targets, along each gradient and along half of its channels."""
+    logits, gradients = tail.at(point, sample)
+    seeds = seeds_of(tail.contract, sample, logits)
+    half = (generator.random(gradients.shape[1]) < 0.5).reshape(-1, *(1,) * (gradients.ndim - 2))
+    errors = []
+    for seed, gradient in zip(seeds, gradients, strict=True):
+        directions = [direction for direction in (gradient, gradient * half) if np.any(direction)]
+        errors += [_directional(tail, point, sample, seed, gradient, direction) for direction in directions]
+    return max(errors, default=1.0)
 
 
 def _directional(
-    tail: _Tail, point: np.ndarray, target: int, image: np.ndarray, gradient: np.ndarray, direction: np.ndarray
+    tail: _Tail, point: np.ndarray, sample: Sample, seed: np.ndarray, gradient: np.ndarray, direction: np.ndarray
 ) -> float:
     """|difference quotient - g.d| / |g.d| along d, at the best of several steps."""
     unit = direction / np.linalg.norm(direction)
     slope = float((gradient * unit).sum())
+    moved = tensor_of(tail.layer, unit)
     errors = []
     for share in STEPS:
         step = share * max(float(np.linalg.norm(point)), 1e-6)
-        ends = [tail.at(point + sign * step * unit, target, image)[0] for sign in (1, -1)]
-        errors.append(abs((ends[0] - ends[1]) / (2 * step) - slope) / abs(slope))
+        ends = [tail.at(point + sign * step * moved, sample)[0] for sign in (1, -1)]
+        found = float((seed * (ends[0][0] - ends[1][0])).sum()) / (2 * step)
+        errors.append(abs(found - slope) / abs(slope))
     return min(errors)
 
 
 class _Tail:
-    """The explained model from its layer on, ready to run in float32."""
+    """The explained model from a layer on, ready to run in float32."""
 
-    def __init__(self, model: ModelProto, contract: Contract) -> None:
-        self.contract = contract
-        self.logits = contract.scores.logits
-        self.session = session_for(tail_model(model, contract))
+    def __init__(self, model: ModelProto, contract: Contract, layer: Layer, outputs: dict[str, np.ndarray]) -> None:
+        self.contract, self.layer = contract, layer
+        self.tensor = source_tensor(model, layer)
+        shape = outputs[self.tensor].shape[1:]
+        self.session = session_for(tail_model(model, contract, layer, shape))
         self.inputs = [entry.name for entry in self.session.get_inputs()]
 
-    def at(self, activations: np.ndarray, target: int, image: np.ndarray) -> tuple[float, np.ndarray]:
-        """The target's logit and dS/dA [C,*space], float64, at activations [1,C,*space]."""
-        feeds = {
-            ACTIVATIONS: activations.astype(np.float32),
-            TARGET: np.array([target]),
-            self.contract.input: image.astype(np.float32),
-        }
-        outputs = run(self.session, [self.logits, GRADIENTS], {name: feeds[name] for name in self.inputs})
-        gradients = np.broadcast_to(outputs[1].astype(np.float64), activations.shape)
-        return float(outputs[0].reshape(-1)[target]), gradients[0]
+    def at(self, point: np.ndarray, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        """The logits [1,...] and dS/dA [K,C,*space], float64, at the layer's source tensor [1,...]."""
+        feeds = {**sample.feeds, self.tensor: point}
+        cast = {n: feeds[n].astype(np.float32) if feeds[n].dtype.kind == "f" else feeds[n] for n in self.inputs}
+        logits, stored = run(self.session, [self.contract.scores.logits, self.layer.gradients], cast)
+        shape = (self.layer.channels, *self.layer.space)
+        rows = stored.astype(np.float64).reshape(-1, *stored.shape[-len(shape) :]) / self.layer.gradient_scale
+        return logits.astype(np.float64), np.broadcast_to(rows, (len(rows), *shape))
 
 
-def tail_model(model: ModelProto, contract: Contract) -> ModelProto:
-    """The graph from the layer to the logits and to the gradients, in float32.
+def tail_model(model: ModelProto, contract: Contract, layer: Layer, shape: tuple[int, ...]) -> ModelProto:
+    """The graph from the layer's source tensor [N,*shape] to the logits and to the gradients, in float32.
 
-    Its inputs: activations, target, and the picture where it is still read.
+    Its inputs: that tensor, what says the target, and the network's own where they are still read.
     """
-    logits = contract.scores.logits
-    nodes = [node for node in model.graph.node[: contract.levels[MAP].nodes] if ACTIVATIONS not in node.output]
-    nodes += [node for node in model.graph.node if GRADIENTS in node.output and node not in nodes]
-    needed = Graph(model).needed_for([logits, GRADIENTS], nodes)
+    logits, tensor = contract.scores.logits, source_tensor(model, layer)
+    nodes = [node for node in model.graph.node[: contract.levels[MAP].nodes] if tensor not in node.output]
+    nodes += [node for node in model.graph.node if layer.gradients in node.output and node not in nodes]
+    needed = Graph(model).needed_for([logits, layer.gradients], nodes)
     nodes = [_in_float32(_copy(node)) for node in nodes if needed.intersection(node.output)]
     read = {name for node in nodes for name in node.input}
-    p = contract.preprocessing
-    shapes = {
-        ACTIVATIONS: ["N", contract.layer.channels, *contract.layer.space],
-        contract.input: ["N", p.channels, p.height, p.width],
-    }
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items() if name in read
-    ]
-    inputs.append(helper.make_tensor_value_info(TARGET, TensorProto.INT64, ["N"]))
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (logits, GRADIENTS)]
-    constants = [_constant_in_float32(tensor) for tensor in model.graph.initializer if tensor.name in read]
+    inputs = [_input_in_float32(value) for value in model.graph.input if value.name in read]
+    inputs.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *shape]))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (logits, layer.gradients)]
+    constants = [_constant_in_float32(entry) for entry in model.graph.initializer if entry.name in read]
     graph = helper.make_graph(nodes, "tail", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+
+
+def _input_in_float32(value: Any) -> Any:
+    result = _copy(value)
+    if result.type.tensor_type.elem_type in FLOATS:
+        result.type.tensor_type.elem_type = TensorProto.FLOAT
+    return result
 
 
 def _copy(message: Any) -> Any:

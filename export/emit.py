@@ -52,6 +52,10 @@ class Emitter:
             self.graph.values[name] = self._known[key] = value
         return self._known[key]
 
+    def producer(self, value: Value) -> NodeProto | None:
+        """The emitted node that makes a value, or None for one of the forward graph."""
+        return next((node for node in reversed(self.nodes) if value.name in node.output), None)
+
     def constant(self, array: np.ndarray) -> Value:
         """A constant tensor; equal ones are stored once."""
         array = np.ascontiguousarray(array)

@@ -284,13 +284,13 @@ def _quiet() -> Iterator[None]:
 
 
 def autograd_gradients(
-    program: Any, tensor: str, logits: str, images: np.ndarray, targets: list[int]
-) -> np.ndarray | None:
-    """dS/dA at an ONNX tensor by autograd, [N,C,*space], or None where the program lacks the tensor or the logits.
+    program: Any, tensor: str, logits: str, feeds: list[dict[str, np.ndarray]], seeds: list[np.ndarray]
+) -> list[np.ndarray] | None:
+    """Gradients at an ONNX tensor by autograd, [K,*tensor.shape[1:]] a sample, or None where PyTorch has none such.
 
     The exporter names ONNX tensors after the values of the program, so the program can be run with two of them watched:
-    the scores that it returns may be probabilities, or not its first result. images: [N,C,H,W], run one by one since a
-    program may fix its batch. targets: a class each.
+    the logits that it returns may be probabilities, or not its first result. feeds: the network's inputs in order, a
+    batch of one each since a program may fix its batch. seeds: the gradients at the logits, [K,*logits.shape[1:]].
     """
     torch = import_torch()
     module = program.module()
@@ -309,8 +309,10 @@ def autograd_gradients(
             return result
 
     gradients = []
-    for image, target in zip(images, targets, strict=True):
+    for inputs, rows in zip(feeds, seeds, strict=True):
         watcher = Watcher(module)
-        watcher.run(torch.from_numpy(image[None]))
-        gradients.append(torch.autograd.grad(watcher.logits.flatten(1)[0, target], watcher.layer)[0].numpy())
-    return np.concatenate(gradients)
+        watcher.run(*(torch.from_numpy(array) for array in inputs.values()))
+        explained = [(watcher.logits[0] * torch.from_numpy(row).to(watcher.logits.dtype)).sum() for row in rows]
+        found = [torch.autograd.grad(score, watcher.layer, retain_graph=True)[0][0].numpy() for score in explained]
+        gradients.append(np.stack(found))
+    return gradients

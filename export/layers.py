@@ -1,4 +1,4 @@
-"""Which tensor is explained: looked up as the user knows it, or chosen as the last convolutional features.
+"""Which tensor is explained: looked up as the user knows it, or chosen as the last features with a spatial extent.
 
 A layer's name is a PyTorch module path, which the exporter leaves in the node metadata, or an ONNX tensor. Files from
 elsewhere have no module paths; there the parts of a tensor's name between slashes serve (`fire9/concat_1`: `fire9`).
@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnx import NodeProto
 
+from gcpp_edge.contract import CHANNELS_FIRST, TOKENS
 from gcpp_edge.errors import LayerError
-from gcpp_edge.export.graph import FLOATS, Graph, attribute
+from gcpp_edge.export.graph import FLOATS, Graph
+from gcpp_edge.export.grids import Grid, Grids, reads_first_tokens_alone
 from gcpp_edge.export.normalise import SCOPES
 from gcpp_edge.export.scores import ScoreTensors
 
 POOLING = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
-RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Transpose")
-WEIGHTLESS = (*POOLING, *RESHAPING, "Relu", "Softmax", "LogSoftmax", "Sigmoid", "Clip", "LeakyRelu")
+RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Transpose", "Slice")
+WEIGHTLESS = (*POOLING, *RESHAPING, "Relu", "Softmax", "LogSoftmax", "Sigmoid", "Clip", "LeakyRelu", "Resize")
 
 
 @dataclass(frozen=True)
 class LayerCandidate:
-    """A tensor that can be explained: every path from the picture to the scores goes through it."""
+    """A tensor that can be explained. Of those that are listed, every path from picture to scores goes through each."""
 
     name: str
     tensor: str
@@ -33,42 +37,76 @@ class LayerCandidate:
     operator: str
     default: bool = False
     constant: bool = False
+    layout: str = CHANNELS_FIRST
+    skip: int = 0
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.layout, self.channels, self.space, self.skip)
 
 
-def find_layer(graph: Graph, scores: ScoreTensors, name: str | None) -> LayerCandidate:
-    """The layer of that name, or the default; LayerError with the nearest names where there is none."""
-    candidates = list_candidates(graph, scores)
-    if name is None:
-        for candidate in candidates:
-            if candidate.default:
-                return candidate
-        raise LayerError(
-            "The network has no layer with a spatial extent between its input and its scores: "
-            "a map needs convolutional features. Choose a network that has them."
-        )
+def find_layers(
+    graph: Graph,
+    scores: ScoreTensors,
+    names: Sequence[str] = (),
+    token_grid: tuple[int, ...] | None = None,
+) -> list[LayerCandidate]:
+    """The layers of those names, or the default; LayerError with the nearest names where there is none.
+
+    token_grid: (h, w) of layers that hold tokens, where it is not recognised.
+    """
+    grids = Grids(graph, token_grid)
+    candidates = list_candidates(graph, scores, grids)
+    if names:
+        return [_named(graph, scores, name, grids, candidates) for name in names]
+    for candidate in candidates:
+        if candidate.default:
+            return [candidate]
+    raise LayerError(
+        "The network has no layer with a spatial extent between its input and its scores: "
+        "a map needs features that have one. Choose a network that has them, or name one with --layer and --token-grid."
+    )
+
+
+def _named(
+    graph: Graph, scores: ScoreTensors, name: str, grids: Grids, candidates: list[LayerCandidate]
+) -> LayerCandidate:
     tensor = _tensor_of(graph, name)
     if tensor is None:
         raise LayerError(_unknown(graph, name, candidates))
-    return _checked(graph, scores, name, tensor)
+    return _checked(graph, scores, name, tensor, grids)
 
 
-def list_candidates(graph: Graph, scores: ScoreTensors) -> list[LayerCandidate]:
-    """All single tensors [N,C,h,w] with a spatial extent that the scores hang on, from the input to the scores."""
-    last_axis = channels_last(graph)
-    cuts = []
+def list_candidates(graph: Graph, scores: ScoreTensors, grids: Grids | None = None) -> list[LayerCandidate]:
+    """All single tensors with a spatial extent that the scores hang on, from the input to the scores.
+
+    Of a network with several ways past every inner tensor (a feature pyramid), those on any way.
+    """
+    grids = grids or Grids(graph)
+    cuts: dict[str, Grid] = {}
     for name in cut_tensors(graph, scores.logits.name):
-        if _is_pooled(graph, name):
+        if not scores.per_position and _is_pooled(graph, name):
             break  # whatever has axes after this has them by reshaping, not in the picture
-        if _is_spatial(graph, name) and name not in last_axis:
-            cuts.append(name)
+        grid = grids.of(name)
+        if grid is not None and name != scores.logits.name:
+            cuts[name] = grid
+    if not cuts and scores.per_position:
+        way = float_way(graph, graph.image, scores.logits.name)
+        cuts = {name: grid for name in _in_order(graph, way) if (grid := grids.of(name)) is not None}
     default = _default(graph, scores, cuts)
-    return [_candidate(graph, name, name == default) for name in cuts]
+    return [_candidate(graph, name, grid, name == default) for name, grid in cuts.items()]
 
 
-def _candidate(graph: Graph, tensor: str, default: bool = False, name: str | None = None) -> LayerCandidate:
-    _, channels, *space = graph.value(tensor).shape
+def _in_order(graph: Graph, names: set[str]) -> list[str]:
+    return [name for node in graph.nodes for name in node.output if name in names]
+
+
+def _candidate(graph: Graph, tensor: str, grid: Grid, default: bool = False, name: str | None = None) -> LayerCandidate:
     operator = graph.producers[tensor].op_type
-    return LayerCandidate(name or _given_name(graph, tensor), tensor, channels, tuple(space), operator, default)
+    given = name or _given_name(graph, tensor)
+    return LayerCandidate(
+        given, tensor, grid.channels, grid.space, operator, default, layout=grid.layout, skip=grid.skip
+    )
 
 
 def cut_tensors(graph: Graph, logits: str) -> list[str]:
@@ -76,7 +114,7 @@ def cut_tensors(graph: Graph, logits: str) -> list[str]:
 
     After a node has run, its output is such a tensor when no other tensor on the way is still waiting for a reader.
     """
-    source = graph.inputs[0]
+    source = graph.image
     way = float_way(graph, source, logits)
     waiting = {source: _readers(graph, source, way)}
     cuts = []
@@ -111,38 +149,29 @@ def _unique(nodes: list[NodeProto]) -> list[NodeProto]:
     return list({id(node): node for node in nodes}.values())
 
 
-def _is_spatial(graph: Graph, name: str) -> bool:
-    shape = graph.value(name).shape
-    return len(shape) >= 4 and all(isinstance(size, int) for size in shape[1:]) and max(shape[2:]) > 1
-
-
 def _is_pooled(graph: Graph, name: str) -> bool:
     return all(size == 1 for size in graph.value(name).shape[2:])
 
 
-def channels_last(graph: Graph) -> set[str]:
-    """Tensors [N,h,w,C]: from the Transpose that makes one, through what keeps the axes, to the one that undoes it."""
-    found: set[str] = set()
-    for node in graph.nodes:
-        if node.op_type == "Transpose":
-            turned = attribute(node, "perm") in ([0, 2, 3, 1], [0, 2, 3, 4, 1])
-        else:
-            turned = bool(found.intersection(node.input))
-        if turned:
-            found.update(name for name in node.output if name in graph.values and len(graph.values[name].shape) >= 4)
-    return found
+def _default(graph: Graph, scores: ScoreTensors, cuts: dict[str, Grid]) -> str | None:
+    """The last features before pooling, after their non-linearity, and never a map per class.
+
+    Behind the last attention of a network with a class token, the grid has no say: the default is before it.
+    Where places are scored one by one (segments, detections), it is the last of the coarsest features: they see most.
+    """
+    way = float_way(graph, graph.image, scores.logits.name)
+    fitting = [name for name in reversed(cuts) if _is_default(graph, scores, name, cuts[name], way)]
+    if scores.per_position and fitting:
+        return min(fitting, key=lambda name: math.prod(cuts[name].space))
+    return next(iter(fitting), None)
 
 
-def _default(graph: Graph, scores: ScoreTensors, cuts: list[str]) -> str | None:
-    """The last features before pooling, after their non-linearity, and never a map per class."""
-    for name in reversed(cuts):
-        node = graph.producers[name]
-        if node.op_type in (*POOLING, *RESHAPING):
-            continue
-        if graph.value(name).shape[1] == scores.classes and _only_weightless(graph, name, scores.logits.name):
-            continue
-        return name
-    return None
+def _is_default(graph: Graph, scores: ScoreTensors, name: str, grid: Grid, way: set[str]) -> bool:
+    if graph.producers[name].op_type in (*POOLING, *RESHAPING):
+        return False
+    if grid.layout == TOKENS and reads_first_tokens_alone(graph, name, grid, way):
+        return False
+    return not (grid.channels == scores.classes and _only_weightless(graph, name, scores.logits.name))
 
 
 def _only_weightless(graph: Graph, name: str, logits: str) -> bool:
@@ -192,16 +221,17 @@ def _given_name(graph: Graph, tensor: str) -> str:
     return tensor
 
 
-def _checked(graph: Graph, scores: ScoreTensors, name: str, tensor: str) -> LayerCandidate:
-    if tensor not in graph.values or not _is_spatial(graph, tensor):
+def _checked(graph: Graph, scores: ScoreTensors, name: str, tensor: str, grids: Grids) -> LayerCandidate:
+    grid = grids.of(tensor)
+    if grid is None:
         shape = list(graph.values[tensor].shape) if tensor in graph.values else "unknown"
         raise LayerError(
-            f'Layer "{name}" has shape {shape}; expected [N,C,h,w] with h or w above 1. '
-            "Choose another with --layer (gcpp-edge inspect lists them)."
+            f'Layer "{name}" has shape {shape}; expected [N,C,h,w] with h or w above 1, or tokens of a known grid. '
+            "Choose another with --layer (gcpp-edge inspect lists them), or say the tokens' grid with --token-grid HxW."
         )
-    if tensor not in float_way(graph, graph.inputs[0], scores.logits.name):
+    if tensor not in float_way(graph, graph.image, scores.logits.name):
         raise LayerError(f'Layer "{name}" does not lead from the picture to the scores. Choose another with --layer.')
-    return _candidate(graph, tensor, name=name)
+    return _candidate(graph, tensor, grid, name=name)
 
 
 def _unknown(graph: Graph, name: str, candidates: list[LayerCandidate]) -> str:

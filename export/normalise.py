@@ -111,32 +111,48 @@ def _replace_nodes(model: ModelProto, nodes: list[NodeProto]) -> None:
 
 
 def _fix_input(model: ModelProto, input_size: tuple[int, int] | None) -> None:
-    """Spatial sizes as numbers, and the batch symbolic wherever the graph allows it."""
-    value = image_input(model)
-    dims = value.type.tensor_type.shape.dim
+    """Sizes as numbers, and the batch symbolic wherever the graph allows it."""
+    image = image_input(model)
+    dims = image.type.tensor_type.shape.dim
     if input_size is not None:
         dims[-2].dim_value, dims[-1].dim_value = input_size
-    for axis, dim in enumerate(list(dims)[1:], 1):
-        if not dim.dim_value > 0:
-            raise SourceError(
-                f'Input "{value.name}" leaves axis {axis} open ({dim.dim_param or "unknown"}). Give --input-size HxW.'
-            )
+    given = [dims[0].dim_param, dims[0].dim_value]
     fixed = dims[0].dim_value or 1
-    dims[0].Clear()
-    dims[0].dim_param = BATCH
+    for value in graph_inputs(model):
+        _fix_sizes(value, given)
     del model.graph.value_info[:]  # they name the batch as they like
+    _free_resizes(model)
     _free_reshapes(model, fixed)
     _rename_batch(model)
 
 
-def image_input(model: ModelProto) -> onnx.ValueInfoProto:
-    """The network's own input: the one graph input of rank 4."""
+def _fix_sizes(value: onnx.ValueInfoProto, batch: list[str | int]) -> None:
+    """The batch, which is the picture's [name, size], becomes symbolic; every other axis must have a size."""
+    for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+        if axis == 0 and [dim.dim_param, dim.dim_value] == batch:
+            dim.Clear()
+            dim.dim_param = BATCH
+        elif not dim.dim_value > 0:
+            raise SourceError(
+                f'Input "{value.name}" leaves axis {axis} open ({dim.dim_param or "unknown"}). Give --input-size HxW.'
+            )
+
+
+def graph_inputs(model: ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that a caller feeds: not those that an initializer fills."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    images = [value for value in inputs if len(value.type.tensor_type.shape.dim) == 4]
-    if len(inputs) != 1 or len(images) != 1:
+    return [value for value in model.graph.input if value.name not in constants]
+
+
+def image_input(model: ModelProto) -> onnx.ValueInfoProto:
+    """The picture [N,C,H,W] or clip [N,C,T,H,W] among a network's inputs: the one of rank 4 or 5."""
+    inputs = graph_inputs(model)
+    images = [value for value in inputs if len(value.type.tensor_type.shape.dim) in (4, 5)]
+    if len(images) != 1:
         names = ", ".join(f"{value.name} (rank {len(value.type.tensor_type.shape.dim)})" for value in inputs)
-        raise UnsupportedGraphError(f"Expected one image input [N,C,H,W], found {names or 'none'}.")
+        raise UnsupportedGraphError(
+            f"Expected one image input [N,C,H,W], or a clip [N,C,T,H,W], found {names or 'none'}."
+        )
     element = images[0].type.tensor_type.elem_type
     if element not in FLOATS:
         raise UnsupportedGraphError(
@@ -144,6 +160,23 @@ def image_input(model: ModelProto) -> onnx.ValueInfoProto:
             "Export the network without its conversion of pixels, and say it with --mean and --std."
         )
     return images[0]
+
+
+def _free_resizes(model: ModelProto) -> None:
+    """A Resize to sizes says those of space alone: the batch in them is fixed, or computed and lost to inference."""
+    values = infer_values(model)
+    for node in model.graph.node:
+        if node.op_type != "Resize" or len(node.input) < 4 or attribute(node, "axes") is not None:
+            continue
+        source, result = values.get(node.input[0]), values.get(node.output[0])
+        if source is None or result is None or source.shape[1:2] != result.shape[1:2]:
+            continue
+        sizes = result.shape[2:]
+        if all(isinstance(size, int) for size in sizes):
+            name = f"{node.output[0]}/sizes"
+            model.graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), name))
+            node.input[3] = name
+            node.attribute.append(helper.make_attribute("axes", list(range(2, len(result.shape)))))
 
 
 def _free_reshapes(model: ModelProto, fixed: int) -> None:

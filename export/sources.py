@@ -69,15 +69,17 @@ def from_torch_source(source: TorchSource, input_size: tuple[int, int] | None = 
     """A PyTorch network as a forward model; `example` overrides the size that the source documents."""
     torch = from_torch.import_torch()
     preprocessing = source.preprocessing
-    if example is not None and (not isinstance(example, torch.Tensor) or example.dim() != 4):
-        raise SourceError("example_input: expected a float torch.Tensor [N,C,H,W].")
+    if example is not None and (not isinstance(example, torch.Tensor) or example.dim() not in (4, 5)):
+        raise SourceError("example_input: expected a float torch.Tensor [N,C,H,W], or of clips [N,C,T,H,W].")
     if example is None:
         known = DEFAULT_SIZE if preprocessing is None else (preprocessing.height, preprocessing.width)
         channels = 3 if preprocessing is None else preprocessing.channels
-        example = torch.randn(2, channels, *(input_size or known), generator=torch.Generator().manual_seed(0))
+        clip = [preprocessing.frames] if preprocessing is not None and preprocessing.frames else []
+        size = (2, channels, *clip, *(input_size or known))
+        example = torch.randn(size, generator=torch.Generator().manual_seed(0))
     forward = from_torch.forward_model(source, example)
     if preprocessing is not None:
-        preprocessing = replace(preprocessing, height=example.shape[2], width=example.shape[3])
+        preprocessing = replace(preprocessing, height=example.shape[-2], width=example.shape[-1])
     digest = hashlib.sha256(forward.model.SerializeToString(deterministic=True)).hexdigest()
     return Loaded(forward, preprocessing, source.labels, Provenance(source.name, digest))
 
@@ -114,11 +116,11 @@ def _load_external(model: ModelProto, path: Path) -> None:
         raise SourceError(f"{path}: its external data cannot be read ({str(error).splitlines()[0][:160]}).") from error
 
 
-def input_shape(model: ModelProto, input_size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """Channels, height and width of the image input; 0 where the file leaves one open."""
-    dims = [dim.dim_value for dim in image_input(model).type.tensor_type.shape.dim]
-    height, width = input_size or (dims[2], dims[3])
-    return dims[1], height, width
+def input_shape(model: ModelProto, input_size: tuple[int, int] | None) -> tuple[int, int, int, int]:
+    """Channels, frames of a clip (0 for a picture), height and width; 0 where the file leaves one open."""
+    _, channels, *clip, height, width = (dim.dim_value for dim in image_input(model).type.tensor_type.shape.dim)
+    height, width = input_size or (height, width)
+    return channels, clip[0] if clip else 0, height, width
 
 
 def read_labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...]:

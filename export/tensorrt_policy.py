@@ -39,6 +39,7 @@ OPERATORS = frozenset(
         "Less",
         "Log",
         "MatMul",
+        "Max",
         "Mul",
         "Neg",
         "Not",

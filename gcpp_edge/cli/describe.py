@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gcpp_edge.cli import terminal
-from gcpp_edge.contract import Contract, Preprocessing
+from gcpp_edge.contract import CLASS, CLASSES, DETECTION, REGION, SEED, Contract, Preprocessing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,8 +27,10 @@ def _network(contract: Contract) -> Iterator[tuple[str, str]]:
         yield "source", contract.source_name
     if contract.source_sha256:
         yield "sha256", contract.source_sha256
-    yield "layer", f"{layer.name} ({layer.channels} x {' x '.join(map(str, layer.space))}, tensor {layer.tensor})"
+    for each in contract.layers:
+        yield "layer", f"{each.name} ({each.channels} x {' x '.join(map(str, each.space))}, tensor {each.tensor})"
     yield "gradients", "constant over space" if layer.constant else "one for each position"
+    yield "explained", _target(contract)
     yield "classes", f"{scores.classes}{_some_labels(contract.labels)}"
     yield (
         "scores",
@@ -39,6 +41,17 @@ def _network(contract: Contract) -> Iterator[tuple[str, str]]:
     if contract.pixel_rule:
         yield "guided image", f"by the rule {contract.pixel_rule!r}"
     yield "contract", f"version {contract.version}, written by {contract.exporter or 'an unnamed exporter'}"
+
+
+def _target(contract: Contract) -> str:
+    target = contract.target
+    return {
+        CLASS: "a class of the picture",
+        CLASSES: f"{target.count} classes of the picture at once",
+        REGION: f"a class over a region of {' x '.join(map(str, target.shape[1:]))}",
+        DETECTION: f"a class of one of {target.shape[1 - target.class_axis] if target.shape else 0} detections",
+        SEED: f"a gradient of the caller's at {contract.scores.output}, {' x '.join(map(str, target.shape))}",
+    }[target.kind]
 
 
 def _some_labels(labels: tuple[str, ...]) -> str:

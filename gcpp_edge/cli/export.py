@@ -9,14 +9,23 @@ import typer
 
 from gcpp_edge.cli import terminal
 from gcpp_edge.cli.describe import contract_tables
+from gcpp_edge.contract import CLASS, CLASSES, DETECTION, REGION, SEED
 from gcpp_edge.errors import SourceError
 
 if TYPE_CHECKING:
     from gcpp_edge.export import Report
+    from gcpp_edge.export.scores import TargetOptions
 
 SOURCE_HELP = "torchvision:NAME, timm:NAME, package.module:callable, a .pt2 or an .onnx file."
 WEIGHTS_HELP = "State dict of the network (.pth), read with weights_only=True."
 INPUT_SIZE_HELP = "224, or 224x320 for height x width."
+TOKEN_GRID_HELP = "Grid of a transformer's tokens, 14x14 for height x width, where it is not recognised."
+SCORES_OUTPUT_HELP = "The output that holds the scores, where it is not the first that fits."
+OFFERED = (CLASS, REGION, DETECTION, SEED)
+TARGET_HELP = (
+    "What is explained: class (of the picture), region (a class over a part of a segmentation), detection (a class of "
+    "one of many detections) or seed (the caller's own gradient)."
+)
 
 
 def export(
@@ -24,8 +33,13 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The explained model to write.")],
     weights: Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Layer to explain, by module path or tensor.", show_default="last features")
+        list[str] | None,
+        typer.Option(
+            help="Layer to explain, by module path or tensor. Several times: their maps are fused.",
+            show_default="last features",
+        ),
     ] = None,
+    token_grid: Annotated[str | None, typer.Option(help=TOKEN_GRID_HELP)] = None,
     input_size: Annotated[str | None, typer.Option(help=INPUT_SIZE_HELP)] = None,
     mean: Annotated[str | None, typer.Option(help="Mean of each channel, comma between, in --color's order.")] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviation of each channel, likewise.")] = None,
@@ -40,6 +54,19 @@ def export(
     guided: Annotated[bool, typer.Option("--guided", help="Add the level with the pixel-space image.")] = False,
     pixel_rule: Annotated[str, typer.Option(help="How that image is made: guided, deconvnet or gradient.")] = "guided",
     ranks: Annotated[int, typer.Option(min=1, help="How many ranks can be asked for at run time.")] = 5,
+    target: Annotated[str, typer.Option(help=TARGET_HELP)] = CLASS,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Explain K classes from one forward pass.")] = None,
+    scores_output: Annotated[str | None, typer.Option(help=SCORES_OUTPUT_HELP)] = None,
+    seed_output: Annotated[
+        str | None, typer.Option(help="The caller gives the gradient at this output (--target seed).")
+    ] = None,
+    class_axis: Annotated[
+        int | None, typer.Option(help="Of detections: the axis of the classes, 1 or 2.", show_default="the shorter one")
+    ] = None,
+    first_class: Annotated[int, typer.Option(min=0, help="Of detections: entries before the classes (4 boxes).")] = 0,
+    class_count: Annotated[
+        int | None, typer.Option(min=1, help="Of detections: how many classes.", show_default="the rest")
+    ] = None,
     check: Annotated[bool, typer.Option(help="Hold the result against autograd or finite differences.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help=terminal.JSON_HELP)] = False,
 ) -> None:
@@ -61,13 +88,21 @@ def export(
 
       gcpp-edge export net.onnx --input-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 -o net.explained.onnx
 
-      gcpp-edge export mine.networks:detector --layer backbone.block4 --guided -o detector.explained.onnx
+      gcpp-edge export mine.networks:faces --layer backbone.block3 --layer backbone.block4 -o faces.explained.onnx
+
+      gcpp-edge export segmenter.onnx --target region -o segmenter.explained.onnx
+
+      gcpp-edge export yolo.onnx --target detection --first-class 4 -o yolo.explained.onnx
 
     An existing file is replaced once the new one is complete. `gcpp-edge inspect SOURCE` lists the layers.
     """
     options = {
         "weights": weights,
-        "layer": layer,
+        "layer": layer or None,
+        "token_grid": parse_size(token_grid, "--token-grid"),
+        "target": target_options(
+            target, top_k, scores_output, seed_output, ranks, class_axis, first_class, class_count or 0
+        ),
         "input_size": parse_size(input_size),
         "mean": parse_numbers("--mean", mean),
         "std": parse_numbers("--std", std),
@@ -79,7 +114,6 @@ def export(
         "labels": labels,
         "guided": guided,
         "pixel_rule": pixel_rule,
-        "ranks": ranks,
         "check": check,
     }
     report = _export(source, output, options)
@@ -98,13 +132,41 @@ def _export(source: str, output: Path, options: dict[str, Any]) -> Report:
         return export_file(source, output, progress=begin, **options)
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
+def target_options(
+    kind: str,
+    top_k: int | None = None,
+    scores_output: str | None = None,
+    seed_output: str | None = None,
+    ranks: int = 5,
+    class_axis: int | None = None,
+    first_class: int = 0,
+    class_count: int = 0,
+) -> TargetOptions:
+    """What the options say is explained; SourceError where they contradict each other."""
+    from gcpp_edge.export.scores import TargetOptions
+
+    if seed_output is not None:
+        if kind not in (CLASS, SEED) or scores_output is not None:
+            raise SourceError("--seed-output goes with --target seed alone, and names its output.")
+        kind, scores_output = SEED, seed_output
+    if kind not in OFFERED:
+        raise SourceError(f'--target "{kind}": expected one of {", ".join(OFFERED)}.')
+    if top_k is not None:
+        if kind != CLASS:
+            raise SourceError(f"--top-k goes with --target class, not {kind}.")
+        kind, ranks = CLASSES, max(ranks, top_k)
+    if kind != DETECTION and (class_axis is not None or first_class or class_count):
+        raise SourceError("--class-axis, --first-class and --class-count go with --target detection.")
+    return TargetOptions(kind, top_k or 1, scores_output, ranks, class_axis, first_class, class_count)
+
+
+def parse_size(text: str | None, option: str = "--input-size") -> tuple[int, int] | None:
     """(height, width) of "224" or "224x320"; SourceError for anything else."""
     if text is None:
         return None
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
-        raise SourceError(f"--input-size: expected {INPUT_SIZE_HELP.rstrip('.')}, found {text!r}.")
+        raise SourceError(f"{option}: expected {INPUT_SIZE_HELP.rstrip('.')}, found {text!r}.")
     return int(sides[0]), int(sides[-1])
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gcpp_edge.cli import terminal
 from gcpp_edge.cli.describe import contract_tables
-from gcpp_edge.cli.export import INPUT_SIZE_HELP, SOURCE_HELP, WEIGHTS_HELP, parse_size
+from gcpp_edge.cli.export import (
+    INPUT_SIZE_HELP,
+    SCORES_OUTPUT_HELP,
+    SOURCE_HELP,
+    TARGET_HELP,
+    TOKEN_GRID_HELP,
+    WEIGHTS_HELP,
+    parse_size,
+    target_options,
+)
+from gcpp_edge.contract import CLASS
 from gcpp_edge.errors import NotExplainedError
 
 if TYPE_CHECKING:
@@ -24,7 +34,10 @@ def inspect(
     coverage: Annotated[
         bool, typer.Option("--coverage", help="Whether a network can be explained, and what blocks it.")
     ] = False,
-    layer: Annotated[str | None, typer.Option(help="With --coverage: the layer, else the default.")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="With --coverage: the layer, else the default.")] = None,
+    target: Annotated[str, typer.Option(help=TARGET_HELP)] = CLASS,
+    scores_output: Annotated[str | None, typer.Option(help=SCORES_OUTPUT_HELP)] = None,
+    token_grid: Annotated[str | None, typer.Option(help=TOKEN_GRID_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help=terminal.JSON_HELP)] = False,
 ) -> None:
     """Says what an explained model holds, or which layers a network can be explained at.
@@ -49,11 +62,17 @@ def inspect(
         return
     from gcpp_edge.export import inspect_coverage, list_layers
 
+    options: dict[str, Any] = {
+        "weights": weights,
+        "input_size": parse_size(input_size),
+        "target": target_options(target, scores_output=scores_output),
+        "token_grid": parse_size(token_grid, "--token-grid"),
+    }
     if coverage:
-        found = inspect_coverage(source, weights=weights, input_size=parse_size(input_size), layer=layer)
+        found = inspect_coverage(source, layer=layer or None, **options)
         _show_coverage(source, found, as_json)
         return
-    layers = list_layers(source, weights=weights, input_size=parse_size(input_size))
+    layers = list_layers(source, **options)
     _show_layers(source, layers, as_json)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gcpp_edge
-from gcpp_edge.contract import Geometry, Layer, Level, Preprocessing, Scores
+from gcpp_edge.contract import CONTRACT_VERSION, Geometry, Layer, Level, Preprocessing, Scores
 from gcpp_edge.errors import (
     ContractVersionError,
     FrameError,
@@ -446,7 +446,7 @@ def test_an_unexplained_model_says_how_to_make_one(make_model) -> None:
 
 def test_a_newer_contract_asks_for_an_upgrade(make_model) -> None:
     with pytest.raises(ContractVersionError, match="Upgrade gcpp-edge"):
-        gcpp_edge.load(make_model(contract_changes={"version": 2}).path)
+        gcpp_edge.load(make_model(contract_changes={"version": CONTRACT_VERSION + 1}).path)
 
 
 def test_a_model_without_names_numbers_its_classes(make_model, random_frame) -> None:

@@ -14,6 +14,7 @@ from small_models import CLASSES, classifier, one_node_model  # noqa: E402
 from gcpp_edge.contract import MAX_IR, MAX_OPSET, Geometry, Preprocessing, contract_from_metadata  # noqa: E402
 from gcpp_edge.errors import ExportError, LayerError, MissingRuleError, SourceError, UnsupportedGraphError  # noqa: E402
 from gcpp_edge.export.bake import bake  # noqa: E402
+from gcpp_edge.export.scores import TargetOptions  # noqa: E402
 from gcpp_edge.export.tensorrt_policy import OPERATORS  # noqa: E402
 
 
@@ -91,7 +92,7 @@ def test_gradients_of_a_mean_and_a_linear_layer_are_its_weight_row():
 
 
 def test_negative_targets_are_ranks():
-    model = bake(classifier(), ranks=4)
+    model = bake(classifier(), target=TargetOptions(ranks=4))
     image = pictures(1)
     order = np.argsort(-run(model, image, [0])["logits"][0]).tolist()
     assert [run(model, image, [-rank])["target_class"].item() for rank in (1, 2, 3, 4)] == order[:4]
@@ -99,7 +100,7 @@ def test_negative_targets_are_ranks():
 
 
 def test_ranks_stop_at_the_number_of_classes():
-    assert contract_of(bake(classifier(), ranks=50)).ranks == CLASSES
+    assert contract_of(bake(classifier(), target=TargetOptions(ranks=50))).ranks == CLASSES
 
 
 def test_a_batch_equals_its_pictures_one_by_one():
@@ -243,8 +244,8 @@ REFUSED = [
     ),
     ("a layer without space", classifier, {"layer": "flat"}, LayerError, ["flat", "[N,C,h,w]"]),
     ("labels that do not fit", classifier, {"labels": ["a", "b"]}, SourceError, ["2 labels for 6 classes"]),
-    ("ranks of zero", classifier, {"ranks": 0}, SourceError, ["--ranks 0"]),
-    ("ranks above TopK", classifier, {"ranks": 4000}, SourceError, ["3840"]),
+    ("ranks of zero", classifier, {"target": TargetOptions(ranks=0)}, SourceError, ["--ranks 0"]),
+    ("ranks above TopK", classifier, {"target": TargetOptions(ranks=4000)}, SourceError, ["3840"]),
     (
         "an unknown pixel rule",
         classifier,
