@@ -112,7 +112,8 @@ def explain_module(
 ) -> ModelProto:
     """The explained ONNX model of a torch.nn.Module (or ExportedProgram), put into evaluation mode.
 
-    example_input: a float tensor [N,C,H,W] or [N,C,T,H,W]. The rest as in export_file.
+    example_input: a float tensor [N,C,H,W] or [N,C,T,H,W], or a tuple of it and the network's further inputs. The rest
+    as in export_file.
     """
     loaded = from_torch_source(
         TorchSource(model, preprocessing, tuple(labels), type(model).__name__), None, example_input

@@ -221,23 +221,24 @@ def _first_line(error: BaseException) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", line)  # PyTorch colours some of its messages
 
 
-def forward_model(source: TorchSource, example: Any) -> ForwardModel:
+def forward_model(source: TorchSource, example: Any, *others: Any) -> ForwardModel:
     """The forward ONNX model of a PyTorch network, with a symbolic batch where the network allows it.
 
-    example: a tensor [N,C,H,W]. Modules are put into evaluation mode. Raises SourceError.
+    example: a tensor [N,C,H,W] or [N,C,T,H,W]. others: further inputs, whose first axis is the batch too. Modules are
+    put into evaluation mode. Raises SourceError.
     """
     torch = import_torch()
     if not isinstance(source.network, torch.nn.Module):
         return ForwardModel(*_exported(torch, source.network, ()))
     network = source.network.eval()
-    if example.shape[0] < 2:  # torch.export takes a size of 1 as fixed
-        example = torch.cat([example, example])
-    shapes = ({0: torch.export.Dim("batch")},)
+    # torch.export takes a size of 1 as fixed
+    pairs = tuple(torch.cat([each, each]) if each.shape[0] < 2 else each for each in (example, *others))
+    batch = torch.export.Dim("batch")
     try:
-        return ForwardModel(*_exported(torch, network, (example,), dynamic_shapes=shapes))
+        return ForwardModel(*_exported(torch, network, pairs, dynamic_shapes=tuple({0: batch} for _ in pairs)))
     except SourceError:
         with contextlib.suppress(SourceError):  # a network that fixes its batch: normalise.py frees what it can
-            return ForwardModel(*_exported(torch, network, (example[:1],)))
+            return ForwardModel(*_exported(torch, network, tuple(each[:1] for each in pairs)))
         raise
 
 

@@ -15,7 +15,7 @@ from gcpp_edge.contract import CHANNELS_FIRST, CHANNELS_LAST, TOKENS
 from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import Graph, Shape, Value, attribute
 
-MOST_SKIPPED = 16  # class, distillation and register tokens
+MOST_SKIPPED = 8  # class, distillation and register tokens
 ELEMENTWISE = frozenset(
     [
         "Abs", "Add", "Cast", "Celu", "Clip", "Div", "Dropout", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid",

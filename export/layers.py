@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from gcpp_edge.errors import LayerError
 from gcpp_edge.export.graph import FLOATS, Graph
 from gcpp_edge.export.grids import Grid, Grids, reads_first_tokens_alone
 from gcpp_edge.export.normalise import SCOPES
+from gcpp_edge.export.places import default_of_places
 from gcpp_edge.export.scores import ScoreTensors
 
 POOLING = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax")
@@ -80,7 +80,8 @@ def _named(
 def list_candidates(graph: Graph, scores: ScoreTensors, grids: Grids | None = None) -> list[LayerCandidate]:
     """All single tensors with a spatial extent that the scores hang on, from the input to the scores.
 
-    Of a network with several ways past every inner tensor (a feature pyramid), those on any way.
+    Of a network that scores places, whose features have ways around them (pyramids, skip connections), also the default
+    that places.py chooses.
     """
     grids = grids or Grids(graph)
     cuts: dict[str, Grid] = {}
@@ -90,15 +91,22 @@ def list_candidates(graph: Graph, scores: ScoreTensors, grids: Grids | None = No
         grid = grids.of(name)
         if grid is not None and name != scores.logits.name:
             cuts[name] = grid
-    if not cuts and scores.per_position:
-        way = float_way(graph, graph.image, scores.logits.name)
-        cuts = {name: grid for name in _in_order(graph, way) if (grid := grids.of(name)) is not None}
     default = _default(graph, scores, cuts)
+    if scores.per_position:
+        cuts, default = _places(graph, scores, grids, cuts, default)
     return [_candidate(graph, name, grid, name == default) for name, grid in cuts.items()]
 
 
-def _in_order(graph: Graph, names: set[str]) -> list[str]:
-    return [name for node in graph.nodes for name in node.output if name in names]
+def _places(
+    graph: Graph, scores: ScoreTensors, grids: Grids, cuts: dict[str, Grid], last: str | None
+) -> tuple[dict[str, Grid], str | None]:
+    """The candidates of a network that scores places, and its default."""
+    way = float_way(graph, graph.image, scores.logits.name) - {graph.image, scores.logits.name}
+    order = [name for node in graph.nodes for name in node.output if name in way]
+    found = {name: grid for name in order if (grid := grids.of(name)) is not None}
+    fitting = {name: grid for name, grid in found.items() if _is_default(graph, scores, name, grid, way)}
+    default = default_of_places(graph, fitting, way, scores.logits.name) or last
+    return {name: grid for name, grid in found.items() if name in cuts or name == default}, default
 
 
 def _candidate(graph: Graph, tensor: str, grid: Grid, default: bool = False, name: str | None = None) -> LayerCandidate:
@@ -157,13 +165,9 @@ def _default(graph: Graph, scores: ScoreTensors, cuts: dict[str, Grid]) -> str |
     """The last features before pooling, after their non-linearity, and never a map per class.
 
     Behind the last attention of a network with a class token, the grid has no say: the default is before it.
-    Where places are scored one by one (segments, detections), it is the last of the coarsest features: they see most.
     """
     way = float_way(graph, graph.image, scores.logits.name)
-    fitting = [name for name in reversed(cuts) if _is_default(graph, scores, name, cuts[name], way)]
-    if scores.per_position and fitting:
-        return min(fitting, key=lambda name: math.prod(cuts[name].space))
-    return next(iter(fitting), None)
+    return next((name for name in reversed(cuts) if _is_default(graph, scores, name, cuts[name], way)), None)
 
 
 def _is_default(graph: Graph, scores: ScoreTensors, name: str, grid: Grid, way: set[str]) -> bool:

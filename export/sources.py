@@ -66,18 +66,24 @@ def _torch_source(source: str, weights: Path | None) -> TorchSource:
 
 
 def from_torch_source(source: TorchSource, input_size: tuple[int, int] | None = None, example: Any = None) -> Loaded:
-    """A PyTorch network as a forward model; `example` overrides the size that the source documents."""
+    """A PyTorch network as a forward model; `example` overrides the size that the source documents.
+
+    example: a tensor, or a tuple whose first tensor is the picture and the others the network's further inputs.
+    """
     torch = from_torch.import_torch()
     preprocessing = source.preprocessing
+    example, *others = example if isinstance(example, (tuple, list)) and example else (example,)
     if example is not None and (not isinstance(example, torch.Tensor) or example.dim() not in (4, 5)):
         raise SourceError("example_input: expected a float torch.Tensor [N,C,H,W], or of clips [N,C,T,H,W].")
+    if not all(isinstance(each, torch.Tensor) and each.dim() for each in others):
+        raise SourceError("example_input: expected a tuple of torch.Tensors whose first axis is the batch.")
     if example is None:
         known = DEFAULT_SIZE if preprocessing is None else (preprocessing.height, preprocessing.width)
         channels = 3 if preprocessing is None else preprocessing.channels
         clip = [preprocessing.frames] if preprocessing is not None and preprocessing.frames else []
         size = (2, channels, *clip, *(input_size or known))
         example = torch.randn(size, generator=torch.Generator().manual_seed(0))
-    forward = from_torch.forward_model(source, example)
+    forward = from_torch.forward_model(source, example, *others)
     if preprocessing is not None:
         preprocessing = replace(preprocessing, height=example.shape[-2], width=example.shape[-1])
     digest = hashlib.sha256(forward.model.SerializeToString(deterministic=True)).hexdigest()

@@ -15,8 +15,10 @@ from float64_evaluator import run_float64  # noqa: E402
 
 from gcpp_edge.contract import CLASSES, DETECTION, REGION, SEED, contract_from_metadata  # noqa: E402
 from gcpp_edge.errors import ExportError, LayerError, SourceError, UnsupportedGraphError  # noqa: E402
+from gcpp_edge.export import explain_module  # noqa: E402
 from gcpp_edge.export.bake import bake  # noqa: E402
 from gcpp_edge.export.check import check  # noqa: E402
+from gcpp_edge.export.differences import session_for  # noqa: E402
 from gcpp_edge.export.from_torch import TorchSource, forward_model  # noqa: E402
 from gcpp_edge.export.probes import map_of  # noqa: E402
 from gcpp_edge.export.scores import TargetOptions  # noqa: E402
@@ -373,6 +375,36 @@ def test_the_self_check_holds_by_autograd_and_by_differences(exported):
     assert by_autograd["oracle"] == "autograd"
     forward.program = None
     assert check(model, contract_of(model), forward)["oracle"] == "finite differences"
+
+
+class Conditioned(nn.Module):
+    """A picture and a vector in, class scores and features out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.gate, self.classes = nn.Conv2d(3, 6, 3), nn.Linear(4, 6), nn.Linear(6, 5)
+
+    def forward(self, x, vector):
+        x = self.first(x).relu() * self.gate(vector).sigmoid()[:, :, None, None]
+        return self.classes(x.mean((2, 3))), x.mean(1)
+
+
+def test_a_network_may_have_several_inputs_and_outputs():
+    network = redrawn(Conditioned())
+    image, vector = torch.randn(2, 3, 16, 16), torch.randn(2, 4)
+    model = explain_module(network, (image, vector), guided=True, pixel_rule="gradient")
+    contract = contract_of(model)
+    assert [(entry.name, entry.shape, entry.dtype) for entry in contract.extra_inputs] == [
+        ("vector", ("N", 4), "float32")
+    ]
+    assert (contract.input, contract.version, contract.check["oracle"]) == ("input", 2, "autograd")
+    feeds = {"input": image.numpy(), "vector": vector.numpy(), "target": np.array([1, 2])}
+    found = dict(zip([o.name for o in model.graph.output], session_for(model).run(None, feeds), strict=True))
+    point = image.clone().requires_grad_()
+    scores, features = network(point, vector)
+    expected = torch.autograd.grad(scores[[0, 1], [1, 2]].sum(), point)[0]
+    np.testing.assert_allclose(found[contract.levels["plain"].outputs[1]], features.detach(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["guided"], expected, rtol=1e-3, atol=1e-5)
 
 
 def test_ranks_are_resolved_for_each_of_several_classes():
