@@ -45,7 +45,7 @@ def _mixed_later(graph: Graph, way: set[str]) -> set[str]:
 
 def _mixes(graph: Graph, node: NodeProto) -> bool:
     if node.op_type in ("Conv", "ConvTranspose", *POOLING):
-        return max(attribute(node, "kernel_shape") or [1]) > 1
+        return any(size > 1 for size in attribute(node, "kernel_shape") or [])
     return node.op_type == "MatMul" and all(graph.constant(name) is None for name in node.input)  # attention
 
 
