@@ -259,6 +259,7 @@ class _Builder:
     def _assembled(self) -> ModelProto:
         result = self.graph.model  # normal form is our own copy
         strip_scopes(result)
+        del result.graph.value_info[:]
         nodes = [_with_names(node, self.renamed) for node in self.nodes]
         del result.graph.node[:]
         result.graph.node.extend(nodes)

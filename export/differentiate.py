@@ -35,7 +35,7 @@ def differentiate(
     operator without a rule, UnsupportedGraphError where a rule refuses or a target is not reached.
     """
     nodes, targets = list(nodes), list(targets)
-    between = graph.reachable_from(targets, nodes) & graph.needed_for(seeds, nodes)
+    between = _float_way(graph, targets, nodes) & graph.needed_for(seeds, nodes)
     walk = _Walk(graph, emit, targets, list(seeds), between, pixel_rule, {name: [seed] for name, seed in seeds.items()})
     for node in reversed(nodes):
         gradients = [walk.arrived(name) for name in node.output]
@@ -46,6 +46,15 @@ def differentiate(
         if name not in walk.found:
             raise UnsupportedGraphError(f'The scores do not depend on tensor "{name}" in a differentiable way.')
     return walk.found
+
+
+def _float_way(graph: Graph, sources: Iterable[str], nodes: Iterable[NodeProto]) -> set[str]:
+    """What depends on `sources` through floats alone: a shape or a comparison hands no gradient on."""
+    reached = set(sources)
+    for node in nodes:
+        if reached.intersection(node.input):
+            reached.update(n for n in node.output if n and (n not in graph.values or graph.values[n].dtype in FLOATS))
+    return reached
 
 
 @dataclass

@@ -61,12 +61,27 @@ class Graph:
         return self.values[name]
 
     def constant(self, name: str) -> np.ndarray | None:
-        """The array behind an initializer, or None for anything computed."""
-        if name not in self.initializers:
-            return None
+        """The array behind an initializer, also one that is stored as integers; None for anything computed."""
         if name not in self._constants:
-            self._constants[name] = numpy_helper.to_array(self.initializers[name])
+            array = self._stored(name) if name in self.initializers else self._dequantised(name)
+            if array is None:
+                return None
+            self._constants[name] = array
         return self._constants[name]
+
+    def _stored(self, name: str) -> np.ndarray:
+        return np.asarray(numpy_helper.to_array(self.initializers[name]))
+
+    def _dequantised(self, name: str) -> np.ndarray | None:
+        """The floats of a DequantizeLinear over constants: the file keeps the integers, rules want numbers."""
+        node = self.producers.get(name)
+        if node is None or node.op_type != "DequantizeLinear" or not all(n in self.initializers for n in node.input if n):
+            return None
+        quantised, scale, *zero = (self._stored(n) for n in node.input if n)
+        axis = attribute(node, "axis", 1) % max(quantised.ndim, 1)
+        shape = [-1 if scale.ndim and i == axis else 1 for i in range(quantised.ndim)]
+        centred = quantised.astype(np.float64) - (zero[0].astype(np.float64).reshape(shape) if zero else 0)
+        return np.asarray((centred * scale.astype(np.float64).reshape(shape)).astype(scale.dtype))
 
     def fresh(self, stem: str) -> str:
         """A name that the graph does not hold yet, and holds from now on."""

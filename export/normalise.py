@@ -15,9 +15,9 @@ from onnx.reference import ReferenceEvaluator
 
 from gcpp_edge.contract import MAX_IR, MAX_OPSET, RESERVED
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
-from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, attribute, elements, infer_values
+from gcpp_edge.export.fold import BATCH, fold
+from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, attribute, infer_values
 
-BATCH = "N"
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -38,7 +38,6 @@ def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> M
     _remove_flat_gathers(result)
     _drop_unused(result)
     _free_reserved_names(result)
-    del result.graph.value_info[:]
     return result
 
 
@@ -120,10 +119,8 @@ def _fix_input(model: ModelProto, input_size: tuple[int, int] | None) -> None:
     fixed = dims[0].dim_value or 1
     for value in graph_inputs(model):
         _fix_sizes(value, given)
-    del model.graph.value_info[:]  # they name the batch as they like
+    fold(model, fixed)
     _free_resizes(model)
-    _free_reshapes(model, fixed)
-    _rename_batch(model)
 
 
 def _fix_sizes(value: onnx.ValueInfoProto, batch: list[str | int]) -> None:
@@ -177,49 +174,6 @@ def _free_resizes(model: ModelProto) -> None:
             model.graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), name))
             node.input[3] = name
             node.attribute.append(helper.make_attribute("axes", list(range(2, len(result.shape)))))
-
-
-def _free_reshapes(model: ModelProto, fixed: int) -> None:
-    """A Reshape that keeps the batch says so (0), where it held a `fixed` size or an inferred -1: shapes stay known."""
-    values = infer_values(model)
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        shape = tensors.get(node.input[1]) if node.op_type == "Reshape" else None
-        source = values.get(node.input[0])
-        if shape is None or source is None or not source.shape or source.shape[0] != BATCH:
-            continue
-        numbers = numpy_helper.to_array(shape).copy()
-        if numbers.size and _keeps_batch(source.shape, numbers.tolist(), fixed, bool(attribute(node, "allowzero", 0))):
-            numbers[0] = 0
-            name = f"{node.input[1]}/batch/{node.output[0]}"
-            model.graph.initializer.append(numpy_helper.from_array(numbers, name))
-            node.input[1] = name
-            del node.attribute[:]  # allowzero
-            values = infer_values(model)
-
-
-def _keeps_batch(source: Shape, numbers: list[int], fixed: int, zero_is_a_size: bool) -> bool:
-    """Whether a shape leaves the first axis to the batch: all others are given and hold as much as the source's."""
-    if zero_is_a_size and 0 in numbers:
-        return False
-    sizes = [source[axis] if size == 0 and axis < len(source) else size for axis, size in enumerate(numbers)]
-    if sizes[0] == fixed and -1 in sizes:
-        return True
-    return sizes[0] in (fixed, -1) and -1 not in sizes[1:] and math.prod(sizes[1:]) == elements(source[1:])
-
-
-def _rename_batch(model: ModelProto) -> None:
-    """Outputs lose their declared shapes: they are inferred again from the inputs."""
-    for output in model.graph.output:
-        element = output.type.tensor_type.elem_type
-        output.type.tensor_type.Clear()
-        output.type.tensor_type.elem_type = element
-    del model.graph.value_info[:]
-    values = infer_values(model)
-    for output in model.graph.output:
-        if output.name in values:
-            value = values[output.name]
-            output.CopyFrom(helper.make_tensor_value_info(output.name, value.dtype, value.shape))
 
 
 def _remove_pass_through(model: ModelProto) -> None:
@@ -397,6 +351,10 @@ def _drop_unused(model: ModelProto) -> None:
     for index in reversed(range(len(model.graph.initializer))):
         if model.graph.initializer[index].name not in used:
             del model.graph.initializer[index]
+    made = {name for node in model.graph.node for name in node.output}
+    shapes = [value for value in model.graph.value_info if value.name in made]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(shapes)
     for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         value.doc_string = ""
         del value.metadata_props[:]
@@ -411,7 +369,7 @@ def _free_reserved_names(model: ModelProto) -> None:
     for node in model.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-    for tensor in model.graph.initializer:
+    for tensor in (*model.graph.initializer, *model.graph.value_info):
         tensor.name = renamed.get(tensor.name, tensor.name)
 
 

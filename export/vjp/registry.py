@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto
 
+from gcpp_edge.errors import UnsupportedGraphError
 from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import Graph, Shape, Value, attribute, numpy_dtype
 
@@ -95,6 +96,21 @@ class Call:
         """An axis attribute, made non-negative."""
         rank = len(self.x.shape) if rank is None else rank
         return int(self.attribute(name, default)) % rank
+
+    def refuse(self, what: str) -> UnsupportedGraphError:
+        """The error for what an operator has or does that no rule covers; the caller raises it."""
+        node = self.node
+        return UnsupportedGraphError(
+            f'{node.op_type} at node "{node.name or node.output[0]}" {what}, which has no VJP rule. '
+            "Choose a later layer with --layer."
+        )
+
+    def need(self, index: int, what: str) -> np.ndarray:
+        """The constant array of input `index`; refused where it is computed."""
+        array = self.constant(index)
+        if array is None:
+            raise self.refuse(f"has computed {what}")
+        return array
 
     def none(self) -> Results:
         """No gradient for any input; rules take what they need of it."""
