@@ -35,7 +35,7 @@ def differentiate(
     operator without a rule, UnsupportedGraphError where a rule refuses or a target is not reached.
     """
     nodes, targets = list(nodes), list(targets)
-    between = _float_way(graph, targets, nodes) & graph.needed_for(seeds, nodes)
+    between = _differentiable(targets, nodes) & graph.needed_for(seeds, nodes)
     walk = _Walk(graph, emit, targets, list(seeds), between, pixel_rule, {name: [seed] for name, seed in seeds.items()})
     for node in reversed(nodes):
         gradients = [walk.arrived(name) for name in node.output]
@@ -48,13 +48,13 @@ def differentiate(
     return walk.found
 
 
-def _float_way(graph: Graph, sources: Iterable[str], nodes: Iterable[NodeProto]) -> set[str]:
-    """What depends on `sources` through floats alone: a shape or a comparison hands no gradient on."""
+def _differentiable(sources: Iterable[str], nodes: Iterable[NodeProto]) -> set[str]:
+    """What depends on `sources`, but for what has no gradient: a tensor may be made from another's shape."""
     reached = set(sources)
     for node in nodes:
-        if reached.intersection(node.input):
-            reached.update(n for n in node.output if n and (n not in graph.values or graph.values[n].dtype in FLOATS))
-    return reached
+        if reached.intersection(node.input) and (node.op_type not in WITHOUT_GRADIENT or find_rule(node, OPSET)):
+            reached.update(node.output)
+    return reached - {""}
 
 
 @dataclass

@@ -125,6 +125,10 @@ class Emitter:
         """`value` where the condition holds, else 0."""
         return self.where(condition, value, self.scalar(0, value))
 
+    def one_for_zero(self, value: Value) -> Value:
+        """`value` with ones where it is zero: a divisor that is safe."""
+        return self.where(self.equal(value, self.scalar(0, value)), self.scalar(1, value), value)
+
     def apply(self, operator: str, value: Value, **attributes: Any) -> Value:
         """An operator of one input and the same shape: Relu, Sigmoid, Exp, Neg, Sqrt, ..."""
         array = self.graph.constant(value.name)
@@ -149,9 +153,9 @@ class Emitter:
         """A product with a step: HardSigmoid of slope 2^100, exact at the bound since the slope is a power of two.
 
         ONNX Runtime keeps both nodes in its blocked layout, where Greater and Where cost a reorder each. float16 has no
-        such slope.
+        such slope, and attributes are float32: they cannot hold every bound of a float64.
         """
-        if tested.dtype == TensorProto.FLOAT16:
+        if tested.dtype == TensorProto.FLOAT16 or (tested.dtype == TensorProto.DOUBLE and np.float32(bound) != bound):
             limit = self.scalar(bound, tested)
             return self.keep_where(self.greater(tested, limit) if sign > 0 else self.less(tested, limit), value)
         step = self.apply("HardSigmoid", tested, alpha=sign * STEEP, beta=-sign * bound * STEEP)
@@ -163,16 +167,34 @@ class Emitter:
         """The same elements in another shape; a symbolic dimension is copied, or inferred where it moves."""
         if tuple(shape) == value.shape:
             return value
+        indices = self._indices(value)
+        if indices is not None and all(isinstance(size, int) for size in shape):
+            return self.constant(indices.reshape(shape))
         numbers = [
             size if isinstance(size, int) else 0 if axis < len(value.shape) and value.shape[axis] == size else -1
             for axis, size in enumerate(shape)
         ]
         return self.node("Reshape", (value, self.integers(numbers)), shape)
 
+    def unsqueezed(self, value: Value) -> Value:
+        """`value` with an axis of size 1 behind."""
+        indices = self._indices(value)
+        if indices is not None:
+            return self.constant(indices[..., None])
+        return self.node("Unsqueeze", (value, self.integers([-1])), (*value.shape, 1))
+
     def transpose(self, value: Value, axes: Sequence[int]) -> Value:
         if list(axes) == list(range(len(axes))):
             return value
+        indices = self._indices(value)
+        if indices is not None:
+            return self.constant(indices.transpose(axes))
         return self.node("Transpose", (value,), tuple(value.shape[axis] for axis in axes), perm=list(axes))
+
+    def _indices(self, value: Value) -> np.ndarray | None:
+        """The array of constant integers: they are moved at once. Weights are not: the file would hold them twice."""
+        array = self.graph.constant(value.name)
+        return array if array is not None and array.dtype.kind in "iu" else None
 
     def dense(self, value: Value, shape: Shape) -> Value:
         """`value` expanded to the full shape."""
@@ -235,7 +257,7 @@ class Emitter:
     # reductions, products
 
     def reduce(self, operator: str, value: Value, axes: Sequence[int], keepdims: bool = True) -> Value:
-        """ReduceSum, ReduceMean or ReduceMax over the axes (non-negative)."""
+        """ReduceSum, ReduceMean, ReduceMax or ReduceProd over the axes (non-negative)."""
         if not axes:
             return value
         shape = tuple(

@@ -1,9 +1,9 @@
 """Folds what does not depend on the picture, and tells the batch from all other sizes.
 
 One walk in topological order. Every tensor's shape is inferred for two batch sizes, and what hangs on constants and
-shapes alone is computed for both: what comes out equal is a constant, what grows with the batch is the batch. So weights
-that exporters leave as arithmetic, and sizes that they compute from the input, become initializers, and a Reshape says
-which axis it keeps (0) instead of the batch size that the file was written with.
+shapes alone is computed for both: what comes out equal is a constant, what grows with the batch is the batch. So
+weights that exporters leave as arithmetic, and sizes that they compute from the input, become initializers, and a
+Reshape says which axis it keeps (0) instead of the batch size that the file was written with.
 """
 
 from __future__ import annotations

@@ -75,9 +75,10 @@ class Graph:
     def _dequantised(self, name: str) -> np.ndarray | None:
         """The floats of a DequantizeLinear over constants: the file keeps the integers, rules want numbers."""
         node = self.producers.get(name)
-        if node is None or node.op_type != "DequantizeLinear" or not all(n in self.initializers for n in node.input if n):
+        names = [n for n in node.input if n] if node is not None and node.op_type == "DequantizeLinear" else []
+        if node is None or not names or not all(n in self.initializers for n in names):
             return None
-        quantised, scale, *zero = (self._stored(n) for n in node.input if n)
+        quantised, scale, *zero = (self._stored(n) for n in names)
         axis = attribute(node, "axis", 1) % max(quantised.ndim, 1)
         shape = [-1 if scale.ndim and i == axis else 1 for i in range(quantised.ndim)]
         centred = quantised.astype(np.float64) - (zero[0].astype(np.float64).reshape(shape) if zero else 0)

@@ -48,6 +48,7 @@ OPERATORS = frozenset(
         "Pow",
         "ReduceMax",
         "ReduceMean",
+        "ReduceProd",
         "ReduceSum",
         "Relu",
         "Reshape",
@@ -62,6 +63,7 @@ OPERATORS = frozenset(
         "Tanh",
         "TopK",
         "Transpose",
+        "Unsqueeze",
         "Where",
     ]
 )

@@ -19,6 +19,7 @@ from gcpp_edge.export.vjp import (
     resampling,
     selection,
     shape,
+    trigonometry,
 )
 from gcpp_edge.export.vjp.registry import RULES, WITHOUT_GRADIENT, Call, Gradient, OneHot, Rule, find_rule
 
@@ -41,4 +42,5 @@ __all__ = [
     "resampling",
     "selection",
     "shape",
+    "trigonometry",
 ]

@@ -51,12 +51,17 @@ def _positive(call: Call, value: Value) -> Value:
 def clip(call: Call, gradient: Value) -> Results:
     """Passes strictly between the bounds, as PyTorch's hardtanh and ReLU6 do. With a lower bound of 0 a rectifier."""
     emit, low, high = call.emit, call.constant(1), call.constant(2)
+    if any(call.wanted[1:]):
+        raise call.refuse("has bounds that depend on the picture")
+    computed = [value if call.constant(1 + i) is None else None for i, value in enumerate(call.inputs[1:])]
 
     def passes(g: Value) -> Value:
         if low is not None and np.isfinite(low):
             g = emit.keep_above(low.item(), call.y, g)
         if high is not None and np.isfinite(high):
             g = emit.keep_below(high.item(), call.y, g)
+        for bound, inside in zip(computed, (emit.greater, emit.less), strict=False):
+            g = g if bound is None else emit.keep_where(inside(call.y, bound), g)
         return g
 
     if low is not None and low == 0:
@@ -212,6 +217,12 @@ def mish(call: Call, gradient: Value) -> Results:
 @rule("ThresholdedRelu", compact=True)
 def thresholded_relu(call: Call, gradient: Value) -> Results:
     return rectified(call, gradient, lambda g: call.emit.keep_above(call.attribute("alpha", 1.0), call.x, g))
+
+
+@rule("Shrink", compact=True)
+def shrink(call: Call, gradient: Value) -> Results:
+    """Passes outside of -lambd..lambd; `bias` only shifts."""
+    return [call.emit.keep_above(call.attribute("lambd", 0.5), call.emit.apply("Abs", call.x), gradient)]
 
 
 @rule("Softsign", compact=True)

@@ -12,9 +12,9 @@ def identity(call: Call, gradient: Gradient) -> Results:
     return [gradient, *call.none()[1:]]
 
 
-@rule("Cast", compact=True)
+@rule("Cast", "CastLike", compact=True)
 def cast(call: Call, gradient: Value) -> Results:
-    return [call.emit.cast(gradient, call.x.dtype)]
+    return [call.emit.cast(gradient, call.x.dtype), *call.none()[1:]]
 
 
 @rule("Add", compact=True, sparse=True, broadcasts=True)
@@ -59,15 +59,41 @@ def divide(call: Call, gradient: Value) -> Results:
 
 @rule("Pow", compact=True, broadcasts=True)
 def power(call: Call, gradient: Value) -> Results:
-    """Of the base; a computed exponent that needs a gradient is refused by the walk's count."""
+    """b x^(b-1) of the base, and nothing where b = 0; y log x of the exponent, and nothing where x is not positive."""
+    return [
+        _of_base(call, gradient) if call.wanted[0] else None,
+        _of_exponent(call, gradient) if call.wanted[1] else None,
+    ]
+
+
+def _of_base(call: Call, gradient: Value) -> Value:
     emit, exponent = call.emit, call.constant(1)
     if exponent is not None and exponent.size == 1:
         number = float(exponent.reshape(-1)[0])
+        if number in (0, 1):
+            return emit.scale(gradient, number)
         base = call.x if number == 2 else emit.power(call.x, number - 1)
-        return [emit.scale(emit.multiply(gradient, base), number), None]
-    less_one = emit.shift(call.inputs[1], -1)
-    base = emit.node("Pow", (call.x, less_one), call.y.shape)
-    return [emit.multiply(gradient, emit.multiply(call.inputs[1], base)), None]
+        return emit.scale(emit.multiply(gradient, base), number)
+    power = emit.cast(call.inputs[1], call.x.dtype)
+    flat = emit.equal(power, emit.scalar(0, power))
+    one_less = emit.where(flat, emit.scalar(0, power), emit.shift(power, -1))
+    base = emit.node("Pow", (call.x, one_less), call.y.shape)
+    return emit.multiply(gradient, emit.multiply(power, base))
+
+
+def _of_exponent(call: Call, gradient: Value) -> Value:
+    emit, x = call.emit, call.x
+    one = emit.scalar(1, x)
+    logarithm_of_x = emit.apply("Log", emit.where(emit.greater(x, emit.scalar(0, x)), x, one))
+    return emit.multiply(gradient, emit.multiply(call.y, logarithm_of_x))
+
+
+@rule("Mod", compact=True, broadcasts=True)
+def remainder(call: Call, gradient: Value) -> Results:
+    """x - b trunc(x / b): of x alone."""
+    if call.wanted[1]:
+        raise call.refuse("divides by what depends on the picture")
+    return [gradient, None]
 
 
 @rule("Neg", compact=True)
@@ -99,16 +125,6 @@ def square_root(call: Call, gradient: Value) -> Results:
 def reciprocal(call: Call, gradient: Value) -> Results:
     emit = call.emit
     return [emit.apply("Neg", emit.multiply(gradient, emit.multiply(call.y, call.y)))]
-
-
-@rule("Sin", compact=True)
-def sine(call: Call, gradient: Value) -> Results:
-    return [call.emit.multiply(gradient, call.emit.apply("Cos", call.x))]
-
-
-@rule("Cos", compact=True)
-def cosine(call: Call, gradient: Value) -> Results:
-    return [call.emit.apply("Neg", call.emit.multiply(gradient, call.emit.apply("Sin", call.x)))]
 
 
 @rule("Mean", compact=True, broadcasts=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gcpp_edge.errors import UnsupportedGraphError
 from gcpp_edge.export.graph import Shape, Value
 from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, numpy_dtype, rule
 
@@ -54,30 +53,24 @@ def window_of(call: Call, kernel: Sequence[int]) -> Window:
 
 @rule("Conv", sparse=True)
 def conv(call: Call, gradient: Gradient) -> Results:
-    weights = _constant_weights(call)
-    window, group = window_of(call, weights.shape[2:]), call.attribute("group", 1)
+    if any(call.wanted[1:]):
+        raise call.refuse("has weights that depend on the picture")
+    weights = call.constant(1)
+    window, group = window_of(call, call.inputs[1].shape[2:]), call.attribute("group", 1)
     if isinstance(gradient, OneHot):
         if _is_pointwise(window, group):
             return [_weight_row(call, gradient), *call.none()[1:]]
         gradient = gradient.dense(call.emit)
     gradient = call.emit.dense(gradient, call.y.shape)
-    if all(stride == 1 for stride in window.strides):
+    if weights is None:  # computed, and too large to be folded
+        result = _transposed(call, gradient, window, group)
+    elif all(stride == 1 for stride in window.strides):
         result = _rotated(call, gradient, weights, window, group)
     elif _wants_subpixel(weights, window, group):
         result = _subpixel(call, gradient, weights, window, group)
     else:
         result = _transposed(call, gradient, window, group)
     return [result, *call.none()[1:]]
-
-
-def _constant_weights(call: Call) -> np.ndarray:
-    weights = call.constant(1)
-    if weights is None or any(call.wanted[1:]):
-        raise UnsupportedGraphError(
-            f'{call.node.op_type} at node "{call.node.name}" has computed weights, which has no VJP rule. '
-            "Choose a later layer with --layer."
-        )
-    return weights
 
 
 def _is_pointwise(window: Window, group: int) -> bool:
@@ -221,21 +214,25 @@ def crop_phases(call: Call, spread: Value, phases: list[Phases], window: Window)
 @rule("ConvTranspose")
 def conv_transpose(call: Call, gradient: Value) -> Results:
     """Backwards it is the Conv with the same weights, strides and pads."""
-    weights = _constant_weights(call)
-    window, kernel = window_of(call, weights.shape[2:]), call.inputs[1]
-    assert kernel is not None
-    # output_padding adds positions behind, which the Conv must see for its size and which carry zero taps
+    if any(call.wanted[1:]):
+        raise call.refuse("has weights that depend on the picture")
+    kernel = call.inputs[1]
+    window = window_of(call, kernel.shape[2:])
+    # output_padding adds positions behind that no tap reaches; from a stride on, the Conv would see windows of them
+    behind = call.attribute("output_padding") or [0] * len(window.kernel)
+    extra = [padding // stride for padding, stride in zip(behind, window.strides, strict=True)]
+    sizes = [size + more for size, more in zip(call.x.shape[2:], extra, strict=True)]
     result = call.emit.conv(
         gradient,
         kernel,
-        call.x.shape,
+        (*call.x.shape[:2], *sizes),
         kernel_shape=list(window.kernel),
         strides=list(window.strides),
         dilations=list(window.dilations),
         pads=[*window.before, *window.after],
         group=call.attribute("group", 1),
     )
-    return [result, *call.none()[1:]]
+    return [call.emit.slice(result, window.axes, [0] * len(sizes), call.x.shape[2:]), *call.none()[1:]]
 
 
 __all__ = ["Phases", "Window", "axes_phases", "crop_phases", "numpy_dtype", "window_of"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from gcpp_edge.errors import UnsupportedGraphError
 from gcpp_edge.export.graph import Value
 from gcpp_edge.export.vjp.registry import Call, Results, numpy_dtype, rule
 
@@ -12,13 +11,7 @@ from gcpp_edge.export.vjp.registry import Call, Results, numpy_dtype, rule
 @rule("BatchNormalization", compact=True)
 def batch_normalization(call: Call, gradient: Value) -> Results:
     """y = (x - mean) / sqrt(var + eps) * scale + bias: a constant factor per channel."""
-    arrays = [call.constant(index) for index in (1, 4)]
-    if any(array is None for array in arrays):
-        raise UnsupportedGraphError(
-            f'BatchNormalization at node "{call.node.name}" takes computed statistics; expected constants. '
-            "Export the network in evaluation mode."
-        )
-    scale, variance = (np.asarray(array, np.float64) for array in arrays)
+    scale, variance = (np.asarray(call.need(index, "statistics"), np.float64) for index in (1, 4))
     factor = scale / np.sqrt(variance + call.attribute("epsilon", 1e-5))
     shape = (-1, *(1,) * (len(call.x.shape) - 2))
     factor = factor.reshape(shape).astype(numpy_dtype(call.x.dtype))

@@ -121,8 +121,19 @@ def global_max_pool(call: Call, gradient: Value) -> Results:
 def lp_pool(call: Call, gradient: Value) -> Results:
     """y = (sum |x|^p)^(1/p): sign(x) |x|^(p-1) times what g y^(1-p) sends back; zero where a window is zero."""
     emit, window, p = call.emit, window_of(call, call.attribute("kernel_shape")), call.attribute("p", 2)
-    safe = emit.where(emit.equal(call.y, emit.scalar(0, call.y)), emit.scalar(1, call.y), call.y)
-    share = emit.multiply(gradient, emit.power(safe, 1 - p))
+    share = emit.multiply(gradient, emit.power(emit.one_for_zero(call.y), 1 - p))
     taps = dict.fromkeys(itertools.product(*(range(k) for k in window.kernel)), share)
-    size = emit.power(emit.apply("Abs", call.x), p - 1)
-    return [emit.multiply(emit.multiply(emit.apply("Sign", call.x), size), _woven(call, taps, window))]
+    return [emit.multiply(_signed_power(call, p - 1), _woven(call, taps, window))]
+
+
+@rule("GlobalLpPool", compact=True)
+def global_lp_pool(call: Call, gradient: Value) -> Results:
+    emit, p = call.emit, call.attribute("p", 2)
+    share = emit.multiply(gradient, emit.power(emit.one_for_zero(call.y), 1 - p))
+    return [emit.multiply(_signed_power(call, p - 1), share)]
+
+
+def _signed_power(call: Call, exponent: int) -> Value:
+    """sign(x) |x|^exponent."""
+    emit, sign = call.emit, call.emit.apply("Sign", call.x)
+    return emit.multiply(sign, emit.power(emit.apply("Abs", call.x), exponent)) if exponent else sign

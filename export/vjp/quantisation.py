@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from gcpp_edge.errors import UnsupportedGraphError
 from gcpp_edge.export.graph import Value
 from gcpp_edge.export.vjp.registry import INTERNAL, Call, Results, numpy_dtype, rule
 
@@ -24,13 +23,9 @@ def fake_quantize(call: Call, gradient: Value) -> Results:
 
 def _range(call: Call) -> tuple[np.ndarray, np.ndarray]:
     """The floats that the least and the largest integer stand for, broadcastable to the tensor."""
-    scale, zero = call.constant(1), call.constant(2)
-    if scale is None or (zero is None and len(call.inputs) > 2 and call.inputs[2] is not None):
-        raise UnsupportedGraphError(
-            f'Quantisation at node "{call.node.name}" has computed scales; expected constants. '
-            "Choose a later layer with --layer."
-        )
-    zero = np.zeros(scale.shape, np.uint8) if zero is None else zero
+    scale = call.need(1, "scales")
+    given = len(call.inputs) > 2 and call.inputs[2] is not None
+    zero = call.need(2, "zero points") if given else np.zeros(scale.shape, np.uint8)
     limits = np.iinfo(zero.dtype)
     shape = [-1 if scale.ndim and axis == call.axis(default=1) else 1 for axis in range(len(call.x.shape))]
     bounds = [(bound - zero.astype(np.float64)) * scale for bound in (limits.min, limits.max)]

@@ -67,9 +67,9 @@ def reduce_l1(call: Call, gradient: Value) -> Results:
 
 @rule("ReduceL2", compact=True)
 def reduce_l2(call: Call, gradient: Value) -> Results:
-    """x / |x|."""
+    """x / |x|, and zero at zero."""
     emit, axes = call.emit, reduced_axes(call)
-    share = emit.divide(kept(call, gradient, axes), kept(call, call.y, axes))
+    share = emit.divide(kept(call, gradient, axes), emit.one_for_zero(kept(call, call.y, axes)))
     return [emit.multiply(call.x, share), *call.none()[1:]]
 
 
@@ -85,6 +85,28 @@ def reduce_log_sum_exp(call: Call, gradient: Value) -> Results:
     emit, axes = call.emit, reduced_axes(call)
     softmax = emit.apply("Exp", emit.subtract(call.x, kept(call, call.y, axes)))
     return [emit.multiply(softmax, kept(call, gradient, axes)), *call.none()[1:]]
+
+
+@rule("ReduceLogSum", compact=True)
+def reduce_log_sum(call: Call, gradient: Value) -> Results:
+    """1 / sum = e^-y."""
+    emit, axes = call.emit, reduced_axes(call)
+    share = emit.divide(kept(call, gradient, axes), emit.apply("Exp", kept(call, call.y, axes)))
+    return [emit.dense(share, call.x.shape), *call.none()[1:]]
+
+
+@rule("ReduceProd", compact=True)
+def reduce_product(call: Call, gradient: Value) -> Results:
+    """The product of the others: y / x, and where x = 0 the product of what is not, if it is the only zero."""
+    emit, axes, x = call.emit, reduced_axes(call), call.x
+    is_zero = emit.equal(x, emit.scalar(0, x))
+    zeros = emit.reduce("ReduceSum", emit.cast(is_zero, x.dtype), axes)
+    others = emit.one_for_zero(x)
+    product = emit.reduce("ReduceProd", others, axes)
+    alone = emit.keep_where(emit.equal(zeros, emit.scalar(1, zeros)), product)
+    whole = emit.keep_where(emit.equal(zeros, emit.scalar(0, zeros)), product)
+    share = emit.where(is_zero, alone, emit.divide(whole, others))
+    return [emit.multiply(kept(call, gradient, axes), share), *call.none()[1:]]
 
 
 @rule("Softmax")

@@ -140,36 +140,15 @@ RULES: dict[tuple[str, str], list[Rule]] = {}
 
 WITHOUT_GRADIENT = frozenset(
     [
-        "And",
-        "ArgMax",
-        "ArgMin",
-        "BitShift",
-        "Ceil",
-        "Constant",
-        "ConstantOfShape",
-        "Equal",
-        "EyeLike",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "IsInf",
-        "IsNaN",
-        "Less",
-        "LessOrEqual",
-        "NonMaxSuppression",
-        "NonZero",
-        "Not",
-        "OneHot",
-        "Or",
-        "RandomNormal",
-        "RandomUniform",
-        "Range",
-        "Round",
-        "Shape",
-        "Sign",
-        "Size",
-        "TopK",
-        "Xor",
+        # comparisons, logic, bits
+        *("And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or", "Xor"),
+        *("BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
+        # steps: flat wherever they have a derivative
+        *("ArgMax", "ArgMin", "Ceil", "Floor", "Hardmax", "NonMaxSuppression", "NonZero", "OneHot", "Round", "Sign"),
+        # made from a shape or from nothing
+        *("BlackmanWindow", "Constant", "ConstantOfShape", "EyeLike", "HammingWindow", "HannWindow", "MelWeightMatrix"),
+        *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+        *("Range", "Shape", "Size"),
     ]
 )
 

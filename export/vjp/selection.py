@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
-from gcpp_edge.errors import UnsupportedGraphError
-from gcpp_edge.export.graph import Value
+import numpy as np
+from onnx import TensorProto
+
+from gcpp_edge.export.graph import Shape, Value
 from gcpp_edge.export.vjp.reduction import kept, reduced_axes
 from gcpp_edge.export.vjp.registry import Call, Results, numpy_dtype, rule
 
@@ -48,7 +50,7 @@ def gather(call: Call, gradient: Value) -> Results:
     indices, axis = call.inputs[1], call.axis(default=0)
     size = call.x.shape[axis]
     if not isinstance(size, int):
-        raise UnsupportedGraphError(f'Gather at node "{call.node.name}" picks from the batch, which has no VJP rule.')
+        raise call.refuse("picks from the batch")
     constant = call.constant(1)
     if constant is not None and constant.size == 1:
         return [_placed(call, gradient, axis, int(constant.reshape(-1)[0]) % size), None]
@@ -63,24 +65,129 @@ def _placed(call: Call, gradient: Value, axis: int, position: int) -> Value:
 
 def _collected(call: Call, gradient: Value, axis: int, indices: Value, size: int) -> Value:
     emit, source, count = call.emit, call.x.shape, len(indices.shape)
-    if any(not isinstance(dimension, int) for dimension in indices.shape):
-        raise UnsupportedGraphError(f'Gather at node "{call.node.name}" takes an open number of indices: no VJP rule.')
-    flat = (*source[:axis], *source[axis + 1 :], int(np.prod(indices.shape)))
+    _require_known(call, indices.shape)
+    taken = math.prod(indices.shape)
+    flat = (*source[:axis], *source[axis + 1 :], taken)
     behind = [*range(axis), *range(axis + count, len(gradient.shape)), *range(axis, axis + count)]
     picked = emit.reshape(emit.transpose(gradient, behind), flat)
-    summed = emit.matmul(picked, _one_hot(call, indices, size))
+    column = emit.reshape(indices, (taken, 1))
+    summed = emit.matmul(picked, one_hot(call, column, size, gradient.dtype))
     last = len(source) - 1
     return emit.transpose(summed, [*range(axis), last, *range(axis, last)])
 
 
-def _one_hot(call: Call, indices: Value, size: int) -> Value:
-    """[indices, size] of 0 and 1; a negative index counts from the end."""
+def _require_known(call: Call, shape: Shape) -> None:
+    if any(not isinstance(dimension, int) for dimension in shape):
+        raise call.refuse("takes an open number of indices")
+
+
+def one_hot(call: Call, indices: Value, size: int, dtype: int) -> Value:
+    """indices [..,1] -> 0 and 1 [..,size]; a negative index counts from the end."""
     emit, constant = call.emit, call.graph.constant(indices.name)
-    dtype = call.x.dtype
     if constant is not None:
-        return emit.constant(np.eye(size, dtype=numpy_dtype(dtype))[constant.reshape(-1) % size])
-    column = emit.reshape(indices, (int(np.prod(indices.shape)), 1))
-    positions = [emit.constant(np.arange(start, start + size, dtype=np.int64)[None]) for start in (0, -size)]
-    column = emit.cast(column, 7)
-    hits = [emit.cast(emit.equal(column, row), dtype) for row in positions]
+        return emit.constant(np.eye(size, dtype=numpy_dtype(dtype))[constant[..., 0] % size])
+    column = emit.cast(indices, TensorProto.INT64)
+    hits = [
+        emit.cast(emit.equal(column, emit.constant(np.arange(start, start + size, dtype=np.int64))), dtype)
+        for start in (0, -size)
+    ]
     return emit.add(*hits)
+
+
+def scattered(call: Call, gradient: Value, indices: Value, axis: int) -> Value:
+    """Each element of a gradient added at its index along an axis: a one-hot comparison, summed."""
+    emit, size, last = call.emit, call.x.shape[axis], len(call.x.shape)
+    if not isinstance(size, int):
+        raise call.refuse("picks from the batch")
+    order = [*(i for i in range(last) if i != axis), axis]
+    column = emit.unsqueezed(emit.transpose(indices, order))
+    values = emit.unsqueezed(emit.transpose(gradient, order))
+    summed = emit.reduce(
+        "ReduceSum", emit.multiply(values, one_hot(call, column, size, gradient.dtype)), [last - 1], keepdims=False
+    )
+    placed = emit.transpose(summed, [int(i) for i in np.argsort(order)])
+    behind = [
+        (i, whole - part)
+        for i, (whole, part) in enumerate(zip(call.x.shape, placed.shape, strict=True))
+        if whole != part
+    ]
+    return emit.pad(placed, [i for i, _ in behind], [0] * len(behind), [more for _, more in behind])
+
+
+@rule("GatherElements")
+def gather_elements(call: Call, gradient: Value) -> Results:
+    return [scattered(call, gradient, call.inputs[1], call.axis(default=0)), None]
+
+
+@rule("TopK")
+def top_k(call: Call, gradient: Value) -> Results:
+    """Of the values; the indices have no gradient."""
+    indices = call.outputs[1] if len(call.outputs) > 1 else None
+    if indices is None:
+        raise call.refuse("has no output of indices")
+    return [scattered(call, gradient, indices, call.axis(default=-1)), None]
+
+
+@rule("GatherND")
+def gather_nd(call: Call, gradient: Value) -> Results:
+    """A product with the one-hot matrix of the positions that the index tuples stand for."""
+    emit, indices, shared = call.emit, call.inputs[1], call.attribute("batch_dims", 0)
+    depth = indices.shape[-1]
+    picked, rest = call.x.shape[shared : shared + depth], call.x.shape[shared + depth :]
+    _require_known(call, (*picked, *rest, *indices.shape[shared:]))
+    lead, count = call.x.shape[:shared], math.prod(indices.shape[shared:-1])
+    column = emit.reshape(_flat_positions(call, indices, picked), (*indices.shape[:shared], count, 1))
+    hits = one_hot(call, column, math.prod(picked), gradient.dtype)
+    swapped = [*range(shared), shared + 1, shared]
+    summed = emit.matmul(emit.transpose(hits, swapped), emit.reshape(gradient, (*lead, count, math.prod(rest))))
+    return [emit.reshape(summed, call.x.shape), None]
+
+
+def _flat_positions(call: Call, indices: Value, picked: Shape) -> Value:
+    """Index tuples [..,depth] as positions [..] in row order."""
+    emit, constant = call.emit, call.graph.constant(indices.name)
+    weights = np.array([math.prod(picked[i + 1 :]) for i in range(len(picked))], np.int64)
+    if constant is not None:
+        return emit.constant((constant % np.array(picked)) @ weights)
+    sizes = emit.constant(np.array(picked, np.int64))
+    counted = emit.where(emit.less(indices, emit.constant(np.array(0))), emit.add(indices, sizes), indices)
+    return emit.reduce("ReduceSum", emit.multiply(counted, emit.constant(weights)), [len(indices.shape) - 1], False)
+
+
+@rule("ScatterND")
+def scatter_nd(call: Call, gradient: Value) -> Results:
+    """An assignment to constant places: nothing flows to what was overwritten, and the updates get what is there."""
+    indices = call.need(1, "indices")
+    if call.attribute("reduction", "none") != "none":
+        raise call.refuse(f"adds up by {call.attribute('reduction')}")
+    depth = indices.shape[-1]
+    places, picked = tuple(indices.reshape(-1, depth).T), call.x.shape[:depth]
+    _require_known(call, picked)
+    written = np.zeros(picked, numpy_dtype(gradient.dtype))
+    written[places] = 1
+    if call.wanted[2] and written.sum() < len(places[0]):
+        raise call.refuse("writes to a place twice")
+    kept_back = call.emit.constant((1 - written).reshape(*picked, *(1,) * (len(call.x.shape) - depth)))
+    updates = call.emit.node("GatherND", (gradient, call.inputs[1]), call.inputs[2].shape) if call.wanted[2] else None
+    return [call.emit.multiply(gradient, kept_back) if call.wanted[0] else None, None, updates]
+
+
+@rule("ScatterElements")
+def scatter_elements(call: Call, gradient: Value) -> Results:
+    """An assignment to constant places along an axis, as ScatterND."""
+    indices, axis, shape = call.need(1, "indices"), call.axis(default=0), call.x.shape
+    if call.attribute("reduction", "none") != "none":
+        raise call.refuse(f"adds up by {call.attribute('reduction')}")
+    _require_known(call, shape)
+    written = np.zeros(shape, numpy_dtype(gradient.dtype))
+    places = list(np.indices(indices.shape))
+    places[axis] = indices % shape[axis]
+    written[tuple(places)] = 1
+    if call.wanted[2] and written.sum() < indices.size:
+        raise call.refuse("writes to a place twice")
+    results = call.none()
+    if call.wanted[0]:
+        results[0] = call.emit.multiply(gradient, call.emit.constant(1 - written))
+    if call.wanted[2]:
+        results[2] = call.emit.node("GatherElements", (gradient, call.inputs[1]), indices.shape, axis=axis)
+    return results

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from gcpp_edge.errors import UnsupportedGraphError
 from gcpp_edge.export.graph import Shape, Value
 from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, rule
 
@@ -76,9 +75,7 @@ def expand(call: Call, gradient: Value) -> Results:
 @rule("Tile")
 def tile(call: Call, gradient: Value) -> Results:
     """The sum over the copies."""
-    repeats = call.constant(1)
-    if repeats is None:
-        raise UnsupportedGraphError(f'Tile at node "{call.node.name}" has computed repeats; expected constants.')
+    repeats = call.need(1, "repeats")
     deep = [size for pair in zip(repeats.tolist(), call.x.shape, strict=True) for size in pair]
     copies = [2 * axis for axis, count in enumerate(repeats.tolist()) if count > 1]
     spread = call.emit.reshape(gradient, tuple(deep))

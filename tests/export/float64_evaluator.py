@@ -1,7 +1,7 @@
 """Runs an explained graph in float64, so that kinks do not flip and errors mean errors.
 
-ONNX Runtime's CPU has no float64 convolution, and onnx's ReferenceEvaluator is slow at sliding windows: those four
-operators are computed by PyTorch, the rest by the ReferenceEvaluator.
+ONNX Runtime's CPU has no float64 convolution, and onnx's ReferenceEvaluator is slow at sliding windows and lacks some
+operators: those are computed by PyTorch and NumPy, the rest by the ReferenceEvaluator.
 """
 
 import numpy as np
@@ -74,7 +74,9 @@ class Pad(OpRun):
         for i, axis in enumerate(axes):
             full[axis], full[rank + axis] = int(pads[i]), int(pads[len(pads) // 2 + i])
         if mode != "constant":
-            return (np.pad(x, [(full[i], full[rank + i]) for i in range(rank)], mode=mode),)
+            grown = np.pad(x, [(max(full[i], 0), max(full[rank + i], 0)) for i in range(rank)], mode=mode)
+            cut = (slice(max(-full[i], 0), grown.shape[i] - max(-full[rank + i], 0)) for i in range(rank))
+            return (grown[tuple(cut)],)
         return (_padded(x, full, 0.0 if constant_value is None else np.asarray(constant_value).item()).numpy(),)
 
 
@@ -101,9 +103,61 @@ class Erf(OpRun):
         return (torch.erf(torch.from_numpy(np.asarray(x))).numpy(),)
 
 
+class LpPool(OpRun):
+    """onnx's own takes the mean over a window that ceil_mode lets hang over for one over a full window."""
+
+    def _run(self, x, auto_pad=None, ceil_mode=0, dilations=None, kernel_shape=None, p=2, pads=None, strides=None):
+        rank = len(kernel_shape)
+        pads, strides = list(pads or [0] * (2 * rank)), strides or [1] * rank
+        for i in range(rank):
+            extra = -(x.shape[2 + i] + pads[i] + pads[rank + i] - kernel_shape[i]) % strides[i] if ceil_mode else 0
+            pads[rank + i] += extra
+        padded = _padded(np.abs(x) ** p, pads).numpy()
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel_shape, tuple(range(2, 2 + rank)))
+        taken = windows[(slice(None), slice(None), *(slice(None, None, s) for s in strides))]
+        return (taken.sum(tuple(range(-rank, 0))) ** (1 / p),)
+
+
+class GlobalLpPool(OpRun):
+    def _run(self, x, p=2):
+        axes = tuple(range(2, x.ndim))
+        return ((np.abs(x) ** p).sum(axes, keepdims=True) ** (1 / p),)
+
+
+class MeanVarianceNormalization(OpRun):
+    """onnx's own is a function with constants in float32."""
+
+    def _run(self, x, axes=None):
+        axes = tuple((0, 2, 3) if axes is None else axes)
+        return ((x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-9),)
+
+
+class GatherElements(OpRun):
+    """Fewer indices than elements too, which onnx's own does not take."""
+
+    def _run(self, x, indices, axis=0):
+        places = list(np.indices(indices.shape))
+        places[axis] = indices
+        return (x[tuple(places)],)
+
+
+OPERATORS = [
+    Conv,
+    ConvTranspose,
+    MaxPool,
+    Pad,
+    HardSigmoid,
+    HardSwish,
+    Gelu,
+    Erf,
+    LpPool,
+    GlobalLpPool,
+    MeanVarianceNormalization,
+    GatherElements,
+]
+
+
 def run_float64(model: ModelProto, feeds):
     """Outputs by name of a model exported in float64."""
-    evaluator = ReferenceEvaluator(
-        model, new_ops=[Conv, ConvTranspose, MaxPool, Pad, HardSigmoid, HardSwish, Gelu, Erf]
-    )
+    evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
     return dict(zip([output.name for output in model.graph.output], evaluator.run(None, feeds), strict=True))
