@@ -66,6 +66,8 @@ class _Folder:
             self._free_reshape(node)
         elif node.op_type == "Expand":
             self._free_expand(node)
+        elif node.op_type == "CastLike":
+            self._cast_plainly(node)
         if not self._infer(node):
             return False
         computed = self._computed(node)
@@ -233,6 +235,14 @@ class _Folder:
                 return
             numbers.append(pair[0] if len(set(pair)) == 1 else 1)
         self._steer(node, numbers)
+
+    def _cast_plainly(self, node: NodeProto) -> None:
+        """CastLike reads a whole tensor for its dtype."""
+        like = self.types[0].get(node.input[1])
+        if like is not None and like.tensor_type.elem_type:
+            node.op_type = "Cast"
+            del node.input[1]
+            node.attribute.append(helper.make_attribute("to", like.tensor_type.elem_type))
 
     def _steer(self, node: NodeProto, numbers: list[int]) -> None:
         name = f"{node.output[0]}/batch"

@@ -10,13 +10,15 @@ import math
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, inliner, numpy_helper, version_converter
+from onnx import ModelProto, NodeProto, helper, inliner, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from gcpp_edge.contract import MAX_IR, MAX_OPSET, RESERVED
+from gcpp_edge.contract import RESERVED
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
+from gcpp_edge.export.decompose import decompose
 from gcpp_edge.export.fold import BATCH, fold
 from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, attribute, infer_values
+from gcpp_edge.export.opsets import to_opset
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -29,9 +31,11 @@ def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> M
     result = ModelProto()
     result.CopyFrom(model)
     result = to_opset(inliner.inline_local_functions(result) if result.functions else result)
+    result = decompose(result)
     _refuse_control_flow(result)
     _constants_to_initializers(result)
     _fix_input(result, input_size)
+    _refuse_training(result)
     _remove_pass_through(result)
     _explicit_pads(result)
     _fold_batch_norm(result)
@@ -39,33 +43,6 @@ def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> M
     _drop_unused(result)
     _free_reserved_names(result)
     return result
-
-
-def to_opset(model: ModelProto) -> ModelProto:
-    """The model at the opset and IR version that explained models use."""
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    version = versions.get("", versions.get("ai.onnx", 0))
-    if version != MAX_OPSET:
-        try:
-            del model.graph.value_info[:]  # of the old opset, and inferred again later
-            model = version_converter.convert_version(model, MAX_OPSET)
-        except Exception as error:  # the converter raises bare RuntimeError and ConvertError alike
-            reason = str(error).strip().splitlines()[0]
-            raise UnsupportedGraphError(
-                f"The model's opset {version} could not be converted to {MAX_OPSET}: {reason}. "
-                f"Export it at opset {MAX_OPSET}."
-            ) from error
-    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    if foreign:
-        node = next(node for node in model.graph.node if node.domain == foreign[0])
-        raise UnsupportedGraphError(
-            f'Node "{node.name}" is {foreign[0]}.{node.op_type}, an operator outside the ONNX standard. '
-            "Export the network with standard operators only."
-        )
-    del model.opset_import[:]
-    model.opset_import.append(helper.make_opsetid("", MAX_OPSET))
-    model.ir_version = MAX_IR
-    return model
 
 
 def _refuse_control_flow(model: ModelProto) -> None:
@@ -185,54 +162,74 @@ def _remove_pass_through(model: ModelProto) -> None:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
         if node.op_type in ("Identity", "Dropout") and node.output[0] not in outputs:
-            _refuse_training_dropout(model, node)
             renamed[node.output[0]] = node.input[0]
         else:
             kept.append(node)
     _replace_nodes(model, kept)
 
 
-def _refuse_training_dropout(model: ModelProto, node: NodeProto) -> None:
-    mode = node.input[2] if len(node.input) > 2 else ""
-    for tensor in model.graph.initializer:
-        if tensor.name == mode and numpy_helper.to_array(tensor).any():
+def _refuse_training(model: ModelProto) -> None:
+    """What behaves otherwise in training; what it did to constants alone has been folded."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        training = node.op_type == "BatchNormalization" and attribute(node, "training_mode", 0)
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+            mode = constants.get(node.input[2])
+            training = mode is None or bool(numpy_helper.to_array(mode).any())
+        if training:
             raise UnsupportedGraphError(
-                f'Dropout at node "{node.name}" is in training mode. Export the network in evaluation mode.'
+                f'{node.op_type} at node "{node.name}" is in training mode. Export the network in evaluation mode.'
             )
 
 
+WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
+
+
 def _explicit_pads(model: ModelProto) -> None:
-    """auto_pad and an implied kernel_shape written out; ceil_mode needs nothing, the sizes tell."""
+    """auto_pad, output_shape and an implied kernel_shape written out; ceil_mode needs nothing, the sizes tell."""
     values = infer_values(model)
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose", "MaxPool", "AveragePool"):
+        if node.op_type not in WINDOWED:
             continue
-        if node.op_type == "Conv" and attribute(node, "kernel_shape") is None:
+        if node.op_type in ("Conv", "ConvTranspose") and attribute(node, "kernel_shape") is None:
             node.attribute.append(helper.make_attribute("kernel_shape", list(values[node.input[1]].shape[2:])))
         mode = attribute(node, "auto_pad", "NOTSET")
-        if mode in ("SAME_UPPER", "SAME_LOWER", "VALID"):
+        if mode in ("SAME_UPPER", "SAME_LOWER", "VALID") or attribute(node, "output_shape"):
             pads = _automatic_pads(node, values[node.input[0]].shape[2:], mode)
-            kept = [entry for entry in node.attribute if entry.name not in ("auto_pad", "pads")]
+            kept = [entry for entry in node.attribute if entry.name not in ("auto_pad", "pads", "output_shape")]
             del node.attribute[:]
             node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
 
 
 def _automatic_pads(node: NodeProto, sizes: Shape, mode: str) -> list[int]:
     kernel = attribute(node, "kernel_shape")
-    if mode == "VALID":
-        return [0] * (2 * len(kernel))
+    ones = [1] * len(kernel)
+    strides, dilations = attribute(node, "strides") or ones, attribute(node, "dilations") or ones
+    extents = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
     if node.op_type == "ConvTranspose":
-        raise UnsupportedGraphError(f'ConvTranspose at node "{node.name}" has auto_pad {mode}; expected explicit pads.')
-    strides, dilations = (
-        attribute(node, "strides") or [1] * len(kernel),
-        attribute(node, "dilations") or [1] * len(kernel),
-    )
-    totals = [
-        max((math.ceil(size / s) - 1) * s + d * (k - 1) + 1 - size, 0)
-        for size, k, s, d in zip(sizes, kernel, strides, dilations, strict=True)
-    ]
+        totals = _transposed_totals(node, sizes, strides, extents, mode)
+    elif mode == "VALID":
+        totals = [0] * len(kernel)
+    else:
+        zipped = zip(sizes, extents, strides, strict=True)
+        totals = [max((math.ceil(size / s) - 1) * s + extent - size, 0) for size, extent, s in zipped]
     less, more = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return [*less, *more] if mode == "SAME_UPPER" else [*more, *less]
+
+
+def _transposed_totals(node: NodeProto, sizes: Shape, strides: list[int], extents: list[int], mode: str) -> list[int]:
+    """What a transposed convolution cuts off its full result, both ends together."""
+    behind = attribute(node, "output_padding") or [0] * len(extents)
+    full = [s * (n - 1) + p + e for s, n, p, e in zip(strides, sizes, behind, extents, strict=True)]
+    same = [n * s for n, s in zip(sizes, strides, strict=True)]
+    wanted = attribute(node, "output_shape") or (full if mode == "VALID" else same)
+    totals = [whole - part for whole, part in zip(full, wanted[-len(full) :], strict=True)]
+    if min(totals) < 0:
+        raise UnsupportedGraphError(
+            f'ConvTranspose at node "{node.name}" wants {list(wanted)} of the {full} that its window reaches. '
+            "Export it with output_padding instead."
+        )
+    return totals
 
 
 def _fold_batch_norm(model: ModelProto) -> None:

@@ -192,8 +192,9 @@ def test_a_layer_is_found_by_scope_or_tensor(name, tensor):
     assert (contract.layer.name, contract.layer.tensor) == (name, tensor)
 
 
-def acos_first():
-    return classifier(extra=[helper.make_node("Acos", ["image"], ["stem"], name="odd")])
+def reversed_first():
+    lengths = helper.make_node("Constant", [], ["lengths"], value_ints=[1, 1, 1])
+    return classifier(extra=[lengths, helper.make_node("ReverseSequence", ["image", "lengths"], ["stem"], name="odd")])
 
 
 def with_two_images():
@@ -253,7 +254,13 @@ REFUSED = [
         SourceError,
         ["smooth", "deconvnet"],
     ),
-    ("an operator without a rule", acos_first, {"guided": True}, MissingRuleError, ["Acos", '"odd"', "--layer"]),
+    (
+        "an operator without a rule",
+        reversed_first,
+        {"guided": True},
+        MissingRuleError,
+        ["ReverseSequence", '"odd"', "--layer"],
+    ),
     ("two pictures", with_two_images, {}, UnsupportedGraphError, ["image (rank 4), second (rank 4)"]),
     ("a reserved name", named_target, {}, UnsupportedGraphError, ['"target"', "Rename"]),
     ("a uint8 input", takes_bytes, {}, UnsupportedGraphError, ['"image"', "uint8", "--mean"]),
