@@ -6,6 +6,7 @@ also says how far the gradients depend on each, and whether the graph proves tha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from gcpp_edge.errors import SelfCheckError
 from gcpp_edge.export.bake import BakeOptions, bake
 from gcpp_edge.export.differences import difference_error, input_dtype, relative, run, session_for, source_tensor
 from gcpp_edge.export.from_torch import ForwardModel, autograd_gradients
+from gcpp_edge.export.graph import attribute
 from gcpp_edge.export.probes import Sample, map_of, samples_of, seeds_of
 
 AUTOGRAD_LIMIT = 5e-3  # relative L2 error; float32 back ends differ by kinks that flip
@@ -189,24 +191,47 @@ def _without_degenerate(
 def redraw_degenerate(model: ModelProto, seed: int) -> ModelProto | None:
     """A copy in which every matrix of equal weights, as test files have, is drawn anew; None where there is none.
 
-    Equal rows of a classifier would hide a frozen target.
+    Equal rows of a classifier would hide a frozen target. Test files also make such weights by ConstantOfShape.
     """
     generator = np.random.default_rng(seed)
-    drawn = {}
-    for tensor in model.graph.initializer:
-        if len(tensor.dims) < 2 or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-            continue
-        array = numpy_helper.to_array(tensor)
-        if array.size > 1 and np.all(array == array.flat[0]):
-            drawn[tensor.name] = generator.normal(0, (2 / array[0].size) ** 0.5, array.shape).astype(array.dtype)
+    drawn = {name: _drawn(generator, shape, dtype) for name, (shape, dtype) in _degenerate(model).items()}
     if not drawn:
         return None
     result = ModelProto()
     result.CopyFrom(model)
-    for tensor in result.graph.initializer:
-        if tensor.name in drawn:
-            tensor.CopyFrom(numpy_helper.from_array(drawn[tensor.name], tensor.name))
+    kept = [node for node in model.graph.node if node.output[0] not in drawn]
+    del result.graph.node[:]
+    result.graph.node.extend(kept)
+    stored = [tensor for tensor in model.graph.initializer if tensor.name not in drawn]
+    del result.graph.initializer[:]
+    result.graph.initializer.extend(stored)
+    result.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in drawn.items())
     return result
+
+
+def _drawn(generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    fan_in = math.prod(shape[1:])
+    return (generator.standard_normal(shape, np.float32) * (2 / fan_in) ** 0.5).astype(dtype)
+
+
+def _degenerate(model: ModelProto) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype of the weights that hold one number over and over."""
+    found: dict[str, tuple[tuple[int, ...], Any]] = {}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, tensor in constants.items():
+        if len(tensor.dims) < 2 or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
+            continue
+        array = numpy_helper.to_array(tensor)
+        if array.size > 1 and np.all(array == array.flat[0]):
+            found[name] = (array.shape, array.dtype)
+    for node in model.graph.node:
+        if node.op_type == "ConstantOfShape" and node.input[0] in constants:
+            shape = tuple(numpy_helper.to_array(constants[node.input[0]]).tolist())
+            value = attribute(node, "value")
+            dtype = np.float32 if value is None else helper.tensor_dtype_to_np_dtype(value.data_type)
+            if len(shape) >= 2 and np.issubdtype(dtype, np.floating):
+                found[node.output[0]] = (shape, dtype)
+    return found
 
 
 def _independent_of_input(model: ModelProto, contract: Contract) -> bool:

@@ -57,6 +57,7 @@ def _refuse_foreign(model: ModelProto) -> None:
 
 def _raised(model: ModelProto, version: int) -> ModelProto:
     _refuse_old(model, version)
+    model.ir_version = max(model.ir_version, 4)  # before 4, initializers had to be inputs too
     try:
         result = version_converter.convert_version(model, MAX_OPSET)
     except Exception as error:  # the converter raises bare RuntimeError and ConvertError alike
