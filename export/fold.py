@@ -66,6 +66,8 @@ class _Folder:
             self._free_reshape(node)
         elif node.op_type == "Expand":
             self._free_expand(node)
+        elif node.op_type == "Resize":
+            self._free_resize(node)
         elif node.op_type == "CastLike":
             self._cast_plainly(node)
         if not self._infer(node):
@@ -236,6 +238,17 @@ class _Folder:
             numbers.append(pair[0] if len(set(pair)) == 1 else 1)
         self._steer(node, numbers)
 
+    def _free_resize(self, node: NodeProto) -> None:
+        """A Resize to sizes says those of space alone: the batch in them is computed, or the one of the file."""
+        shapes = self.values(node.input[3]) if len(node.input) > 3 else None
+        source = self.sizes(node.input[0])
+        if shapes is None or source is None or attribute(node, "axes") is not None:
+            return
+        tails = {tuple(shape.tolist()[1:]) for shape in shapes}
+        if len(tails) == 1 and all(sizes[1] == next(iter(tails))[0] for sizes in source):
+            self._steer(node, list(next(iter(tails))[1:]), 3)
+            node.attribute.append(helper.make_attribute("axes", list(range(2, len(source[0])))))
+
     def _cast_plainly(self, node: NodeProto) -> None:
         """CastLike reads a whole tensor for its dtype."""
         like = self.types[0].get(node.input[1])
@@ -244,13 +257,13 @@ class _Folder:
             del node.input[1]
             node.attribute.append(helper.make_attribute("to", like.tensor_type.elem_type))
 
-    def _steer(self, node: NodeProto, numbers: list[int]) -> None:
+    def _steer(self, node: NodeProto, numbers: list[int], index: int = 1) -> None:
         name = f"{node.output[0]}/batch"
         array = np.array(numbers, np.int64)
         self._become(name, array)
         for types in self.types:
             types[name] = helper.make_tensor_type_proto(TensorProto.INT64, list(array.shape))
-        node.input[1] = name
+        node.input[index] = name
 
 
 def keeps_batch(source: Sequence[int | str], numbers: list[int], fixed: int) -> bool:

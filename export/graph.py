@@ -115,37 +115,15 @@ def _rank(model: ModelProto, name: str) -> int:
 
 def infer_values(model: ModelProto) -> dict[str, Value]:
     """Shape and dtype of every tensor of a model, as far as ONNX can infer them."""
-    light = without_large_constants(model)
-    values = _inferred(light)
-    lost = [node for node in model.graph.node if node.op_type == "Resize" and _loses_batch(node, values)]
-    if lost:  # ONNX gives the batch of a resized tensor a new name, where its sizes are given for some axes alone
-        batch = values[lost[0].input[0]].shape[0]
-        for node in lost:
-            value = values[node.output[0]]
-            info = helper.make_tensor_value_info(value.name, value.dtype, [batch, *value.shape[1:]])
-            declared = [output for output in light.graph.output if output.name == value.name]
-            (declared[0] if declared else light.graph.value_info.add()).CopyFrom(info)
-        values = _inferred(light)
-    for constant in model.graph.initializer:
-        values[constant.name] = Value(constant.name, tuple(constant.dims), constant.data_type)
-    return values
-
-
-def _inferred(light: ModelProto) -> dict[str, Value]:
-    inferred = shape_inference.infer_shapes(light, data_prop=True)
+    inferred = shape_inference.infer_shapes(without_large_constants(model), data_prop=True)
     values = {}
     for info in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         tensor = info.type.tensor_type
         if tensor.HasField("shape"):
             values[info.name] = Value(info.name, _shape(info.name, tensor.shape), tensor.elem_type)
+    for constant in model.graph.initializer:
+        values[constant.name] = Value(constant.name, tuple(constant.dims), constant.data_type)
     return values
-
-
-def _loses_batch(node: NodeProto, values: dict[str, Value]) -> bool:
-    source, result = values.get(node.input[0]), values.get(node.output[0])
-    if source is None or result is None or not source.shape or not result.shape:
-        return False
-    return not isinstance(source.shape[0], int) and result.shape[0] != source.shape[0]
 
 
 def without_large_constants(model: ModelProto) -> ModelProto:

@@ -97,7 +97,6 @@ def _fix_input(model: ModelProto, input_size: tuple[int, int] | None) -> None:
     for value in graph_inputs(model):
         _fix_sizes(value, given)
     fold(model, fixed)
-    _free_resizes(model)
 
 
 def _fix_sizes(value: onnx.ValueInfoProto, batch: list[str | int]) -> None:
@@ -134,23 +133,6 @@ def image_input(model: ModelProto) -> onnx.ValueInfoProto:
             "Export the network without its conversion of pixels, and say it with --mean and --std."
         )
     return images[0]
-
-
-def _free_resizes(model: ModelProto) -> None:
-    """A Resize to sizes says those of space alone: the batch in them is fixed, or computed and lost to inference."""
-    values = infer_values(model)
-    for node in model.graph.node:
-        if node.op_type != "Resize" or len(node.input) < 4 or attribute(node, "axes") is not None:
-            continue
-        source, result = values.get(node.input[0]), values.get(node.output[0])
-        if source is None or result is None or source.shape[1:2] != result.shape[1:2]:
-            continue
-        sizes = result.shape[2:]
-        if all(isinstance(size, int) for size in sizes):
-            name = f"{node.output[0]}/sizes"
-            model.graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), name))
-            node.input[3] = name
-            node.attribute.append(helper.make_attribute("axes", list(range(2, len(result.shape)))))
 
 
 def _remove_pass_through(model: ModelProto) -> None:

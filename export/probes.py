@@ -36,11 +36,15 @@ def samples_of(contract: Contract, dtype: Any = np.float32, seed: int = 0) -> li
 
 
 def _images(contract: Contract, generator: np.random.Generator) -> Array:
-    """Two pictures of blotches, the first one twice, normalised as the network expects. [3,*input]"""
+    """Two pictures of blotches with some grain, the first one twice, normalised as the network expects. [3,*input]
+
+    Without the grain all patches within a blotch would be the same, and attention among them would have no choice.
+    """
     p = contract.preprocessing
     clip = p.input_shape[1:-2]
     coarse = generator.uniform(0, 1, (2, p.channels, *clip, -(-p.height // 8), -(-p.width // 8)))
-    pixels = coarse.repeat(8, -2).repeat(8, -1)[..., : p.height, : p.width] * p.pixel_max
+    blotches = coarse.repeat(8, -2).repeat(8, -1)[..., : p.height, : p.width]
+    pixels = (0.8 * blotches + 0.2 * generator.uniform(0, 1, blotches.shape)) * p.pixel_max
     mean, std = (np.array(numbers).reshape(-1, *(1,) * (len(clip) + 2)) for numbers in (p.mean, p.std))
     return np.asarray(((pixels - mean) / std)[[0, 0, 1]])
 

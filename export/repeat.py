@@ -1,7 +1,7 @@
 """K targets from one forward pass: the backward pass runs on a batch of N K, the forward pass on N.
 
 What depends on the targets has N K rows. Where such a node reads a tensor of the forward pass, that tensor is repeated
-K times first, each of its rows K times in a row.
+K times first, each of its rows K times in a row. Windows of a picture stay together: [m N,...] goes by blocks of m.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ from onnx import NodeProto
 
 from gcpp_edge.errors import UnsupportedGraphError
 from gcpp_edge.export.emit import Emitter
-from gcpp_edge.export.graph import Value
-from gcpp_edge.export.normalise import BATCH
+from gcpp_edge.export.fold import BATCH
+from gcpp_edge.export.graph import Dimension, Value
+
+
+def _block(first: Dimension) -> int:
+    """m of a first axis "mN" (1 of "N"); 0 where it is no multiple of the batch."""
+    if isinstance(first, int):
+        return 1
+    number = first.removesuffix(BATCH)
+    return int(number or 1) if first.endswith(BATCH) and (number.isdecimal() or not number) else 0
 
 
 class Repeater:
@@ -47,19 +55,20 @@ class Repeater:
 
     def _has_batch(self, node: NodeProto, name: str) -> bool:
         shape = self.emit.graph.value(name).shape
-        if BATCH in shape[1:]:
+        if any(not isinstance(size, int) for size in shape[1:]) or (shape and _block(shape[0]) == 0):
             raise UnsupportedGraphError(
-                f'Node "{node.name}" reads "{name}", whose batch is not its first axis: --top-k cannot repeat it.'
+                f'Node "{node.name}" reads "{name}" {list(shape)}, whose batch is not its first axis: --top-k cannot '
+                "repeat it."
             )
-        return bool(shape) and shape[0] == BATCH
+        return bool(shape) and not isinstance(shape[0], int)
 
     def _repeat(self, value: Value) -> Value:
-        """[N,*S] -> [N,1,*S] -> [N,K,*S] -> [N K,*S]."""
-        emit, sizes = self.emit, value.shape[1:]
-        single = emit.reshape(value, (BATCH, 1, *sizes))
-        copies = emit.node("Expand", (single, emit.integers([1, self.count, *(1 for _ in sizes)])), (
-            BATCH, self.count, *sizes))  # fmt: skip
-        return emit.node("Reshape", (copies, emit.integers([-1, *sizes])), value.shape)
+        """[m N,*S] -> [N,1,m,*S] -> [N,K,m,*S] -> [m N K,*S]."""
+        emit, sizes = self.emit, (_block(value.shape[0]), *value.shape[1:])
+        single = emit.node("Reshape", (value, emit.integers([-1, 1, *sizes])), (BATCH, 1, *sizes))
+        shape = emit.integers([1, self.count, *(1 for _ in sizes)])
+        copies = emit.node("Expand", (single, shape), (BATCH, self.count, *sizes))
+        return emit.node("Reshape", (copies, emit.integers([-1, *sizes[1:]])), value.shape)
 
     def unfolded(self, value: Value) -> Value:
         """[N K,*S] as [N,K,*S]."""

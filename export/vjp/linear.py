@@ -17,11 +17,11 @@ def gemm(call: Call, gradient: Gradient) -> Results:
     """y = alpha op(A) op(B) + beta C: dA = alpha g op(B)^T, dB = alpha op(A)^T g, dC = beta g."""
     if isinstance(gradient, OneHot) and any(call.wanted[1:]):
         gradient = gradient.dense(call.emit)
-    results: Results = [_of_rows(call, gradient)] if call.wanted[0] else [None]
-    results.append(_of_columns(call, gradient) if call.wanted[1] else None)
-    if len(call.inputs) > 2:
-        scaled = call.emit.scale(gradient, call.attribute("beta", 1.0)) if call.wanted[2] else None
-        results.append(None if scaled is None else sum_to(call, scaled, call.inputs[2]))
+    results: Results = [_of_rows(call, gradient) if call.wanted[0] else None, *call.none()[1:]]
+    if isinstance(gradient, Value) and call.wanted[1]:
+        results[1] = _of_columns(call, gradient)
+    if isinstance(gradient, Value) and any(call.wanted[2:]):
+        results[2] = sum_to(call, call.emit.scale(gradient, call.attribute("beta", 1.0)), call.inputs[2])
     return results
 
 

@@ -121,6 +121,22 @@ class ChannelsLast(nn.Module):
         return self.classes(x.mean((1, 2)))
 
 
+class Windowed(nn.Module):
+    """Attention within windows, which lie in the batch: [4 N,4,8]."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.mix, self.classes = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.patches(x).permute(0, 2, 3, 1)
+        n = x.shape[0]
+        windows = x.reshape(n, 2, 2, 2, 2, 8).permute(0, 1, 3, 2, 4, 5).reshape(n * 4, 4, 8)
+        windows = (windows @ self.mix(windows).transpose(1, 2)).softmax(-1) @ windows
+        x = windows.reshape(n, 2, 2, 2, 2, 8).permute(0, 1, 3, 2, 4, 5).reshape(n, 4, 4, 8)
+        return self.classes(x.mean((1, 2)))
+
+
 @dataclass(frozen=True)
 class Case:
     """A network, what is asked for, what the contract must say, and the seed at the logits that this means."""
@@ -281,6 +297,14 @@ CASES = [
         Transformer(),
         {"target": TargetOptions(CLASSES, 2)},
         (("blocks.0", (4, 4), TOKENS, 1, False),),
+        feeds={"target": np.array([[0, 1], [3, 2]])},
+        seed=one_hot([0, 1], [3, 2]),
+    ),
+    Case(
+        "two classes at once, through windows",
+        Windowed(),
+        {"target": TargetOptions(CLASSES, 2), "layer": "permute"},
+        (("permute", (4, 4), LAST, 0, False),),
         feeds={"target": np.array([[0, 1], [3, 2]])},
         seed=one_hot([0, 1], [3, 2]),
     ),
