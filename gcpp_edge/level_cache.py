@@ -22,27 +22,30 @@ from gcpp_edge.model_file import ModelFile, read_metadata
 if TYPE_CHECKING:
     import onnx
 
-_MAX_PROTOBUF_BYTES = 2**31 - 1
+LIGHT = ".light.onnx"  # a cut whose weights lie beside the model that it was cut from
 
 
 def model_at_level(file: ModelFile, level: str) -> str | bytes:
     """What a runtime loads for this level: the path of a file, or the bytes of a model.
 
     The file itself where it holds nothing above the level; otherwise the cut, from the cache if it is there. A cache
-    that cannot be written is no error: the cut then stays in memory.
+    that cannot be written is no error: the cut then stays in memory. Where the weights lie in a file beside the model,
+    the cut refers to that same file: it comes as bytes, and names are relative to the model's folder.
     Raises ModelError if the file lacks the level, MissingDependencyError if a cut needs onnx and it is not installed.
     """
     file.require_level(level)
     if level == file.levels[-1]:
         return str(file.path)
-    cached = _cached_path(file, level)
-    if _is_whole(cached):
-        return str(cached)
+    whole, light = (_cached_path(file, level, suffix) for suffix in (".onnx", LIGHT))
+    if _is_whole(whole):
+        return str(whole)
+    if _is_whole(light):
+        return light.read_bytes()
     model, has_weights_beside = _load(file.path)
     cut_to_level(model, file.contract.levels[level])
-    data = _serialise(model, file.path)
-    # weights beside the file may change without the file: what was cut from them is not kept
-    return data if has_weights_beside or not _write(cached, data) else str(cached)
+    data: bytes = model.SerializeToString()
+    is_kept = _write(light if has_weights_beside else whole, data)
+    return str(whole) if is_kept and not has_weights_beside else data
 
 
 def cache_folder() -> Path:
@@ -86,26 +89,19 @@ def _drop(values: Any, is_unwanted: Callable[[Any], bool]) -> None:
 
 
 def _load(path: Path) -> tuple[onnx.ModelProto, bool]:
-    """The model with all its weights, and whether some of them lie beside the file."""
+    """The model, and whether some of its weights lie beside the file. Those are not read."""
     onnx = _import_onnx(path)
     decode_error = import_module("google.protobuf.message").DecodeError
     try:
         model = onnx.load(path, load_external_data=False)
-        has_weights_beside = onnx.external_data_helper.uses_external_data
-        beside = any(has_weights_beside(tensor) for tensor in model.graph.initializer)
-        if beside:
-            onnx.load_external_data_for_model(model, str(path.resolve().parent))
     except decode_error as error:
         raise ModelError(f"{path}: a damaged ONNX file ({error}). Export or copy it again.") from error
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"{path}: its weights beside the file cannot be read ({error}). Copy them too.") from error
-    return model, beside
+    return model, any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
 
 
 def _import_onnx(path: Path) -> Any:
     try:
         import onnx
-        import onnx.external_data_helper
     except ImportError as error:
         raise MissingDependencyError(
             f"{path}: cutting it to a lower level needs the onnx package, once. "
@@ -114,18 +110,11 @@ def _import_onnx(path: Path) -> Any:
     return onnx
 
 
-def _serialise(model: onnx.ModelProto, path: Path) -> bytes:
-    if model.ByteSize() > _MAX_PROTOBUF_BYTES:
-        raise ModelError(f"{path}: more than 2 GB at this level, which ONNX cannot hold in one file. Export it there.")
-    data: bytes = model.SerializeToString()
-    return data
-
-
-def _cached_path(file: ModelFile, level: str) -> Path:
+def _cached_path(file: ModelFile, level: str, suffix: str) -> Path:
     """A name that changes with the file, its time of change and this package; the file's path comes first in it."""
     status = file.path.stat()
     state = f"{status.st_size} {status.st_mtime_ns} {CONTRACT_VERSION} {_package_version()}"
-    return cache_folder() / f"{_digest(str(file.path.resolve()))}-{level}-{_digest(state)}.onnx"
+    return cache_folder() / f"{_digest(str(file.path.resolve()))}-{level}-{_digest(state)}{suffix}"
 
 
 def _package_version() -> str:

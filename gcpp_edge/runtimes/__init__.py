@@ -53,7 +53,9 @@ RUNTIMES = {"onnxruntime": "gcpp_edge.runtimes.onnxruntime"}
 
 
 def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions) -> Runtime:
-    """The network in `model` (a path or the file's bytes), loaded. `where` names the file in errors.
+    """The network in `model` (a path or the file's bytes), loaded.
+
+    `where` names the file in errors; weights that bytes refer to lie in its folder.
 
     Raises ModelError for a network that the runtime refuses, MissingDependencyError where the runtime is missing.
     """

@@ -7,6 +7,7 @@ Source: onnxruntime.ai/docs/performance/tune-performance/iobinding.html
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,14 @@ class OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(
                 model,
-                _session_options(onnxruntime, options),
+                _session_options(onnxruntime, options, str(Path(where).resolve().parent)),
                 providers=["CPUExecutionProvider"],
                 enable_fallback=0,  # it would try the same again, and print that to standard output
             )
             self.inputs = tuple(_info(value, where) for value in self._session.get_inputs())
             self.outputs = tuple(_info(value, where) for value in self._session.get_outputs())
         except self._failures as error:
-            raise ModelError(f"{where}: ONNX Runtime cannot load it ({_first_line(error)}).") from error
+            raise ModelError(_load_failure(where, error)) from error
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = _FATAL_ONLY
         self._binding = self._session.io_binding()
@@ -103,12 +104,13 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _session_options(onnxruntime: Any, options: RuntimeOptions) -> Any:
+def _session_options(onnxruntime: Any, options: RuntimeOptions, weights_folder: str) -> Any:
     result = onnxruntime.SessionOptions()
     result.log_severity_level = _FATAL_ONLY
     result.intra_op_num_threads = options.threads
     result.inter_op_num_threads = 1  # the graph is a chain: a second pool has nothing to do
     result.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
+    result.add_session_config_entry("session.model_external_initializers_file_folder_path", weights_folder)
     return result
 
 
@@ -125,6 +127,14 @@ def _info(value: Any, where: str) -> TensorInfo:
         raise ModelError(f"{where}: {value.name!r} is a {value.type}. Known: {', '.join(_DTYPES)}.")
     shape = tuple(side if isinstance(side, int) and side > 0 else None for side in value.shape)
     return TensorInfo(value.name, shape, _DTYPES[value.type])
+
+
+def _load_failure(where: str, error: Exception) -> str:
+    """Weights that lie beside the file are what is forgotten when it is copied."""
+    found = re.search(r"(External (data|initializer)\b.*)", str(error))
+    if found is None:
+        return f"{where}: ONNX Runtime cannot load it ({_first_line(error)})."
+    return f"{where}: its weights beside the file cannot be read ({found[1]}). Copy them too, into the same folder."
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from gcpp_edge.contract import METADATA_KEY, contract_from_metadata
 from gcpp_edge.errors import MissingDependencyError, ModelError
 from gcpp_edge.level_cache import cache_folder, model_at_level
 from gcpp_edge.model_file import read_model_file
+from gcpp_edge.runtimes import RuntimeOptions, open_runtime
 
 
 def cut(path: Path, level: str) -> onnx.ModelProto:
@@ -172,18 +173,67 @@ def test_the_cache_follows_the_user_s_settings(monkeypatch: pytest.MonkeyPatch) 
     assert cache_folder() == Path("/data/own")
 
 
-def test_weights_beside_the_file_are_taken_into_the_cut(make_model) -> None:
+def test_a_cut_refers_to_the_weights_beside_the_file(make_model) -> None:
     path = make_model(beside=True).path
-    expected = run(cut(make_model("whole.onnx").path, "map"), image=IMAGE, target=np.array([1, 2]))
-    found = run(cut(path, "map"), image=IMAGE, target=np.array([1, 2]))
+    light = cut(path, "map")
+    assert {tensor.name for tensor in light.graph.initializer if tensor.external_data} == {"filters", "classifier"}
+    onnx.load_external_data_for_model(light, str(path.parent))
+    target = np.array([1, 2])
+    expected = run(cut(make_model("whole.onnx").path, "map"), image=IMAGE, target=target)
+    found = run(light, image=IMAGE, target=target)
     assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
 
 
-def test_missing_weights_beside_the_file_are_named(make_model) -> None:
+@pytest.mark.parametrize("level", ["plain", "map", "guided"])
+def test_a_runtime_finds_the_weights_beside_the_file_at_every_level(make_model, level: str) -> None:
     model = make_model(beside=True)
-    model.path.with_suffix(".data").unlink()
-    with pytest.raises(ModelError, match="weights beside the file cannot be read"):
-        model_at_level(read_model_file(model.path), "map")
+    for _ in range(2):  # cut, then from the cache
+        scores = scores_of(model.path, level)
+        assert np.allclose(scores, model.logits(IMAGE[:1]), atol=1e-5)
+
+
+def scores_of(path: Path, level: str) -> np.ndarray:
+    scores = np.zeros((1, 7), np.float32)
+    runtime = open_runtime("onnxruntime", model_at_level(read_model_file(path), level), str(path), RuntimeOptions())
+    bound = {"image": IMAGE[:1], "scores": scores, "target": np.array([0])}
+    for name in [info.name for info in (*runtime.inputs, *runtime.outputs) if info.name in bound]:
+        runtime.bind(name, bound[name])
+    runtime.run()
+    return scores
+
+
+def test_a_cut_without_its_weights_is_kept_and_found_again_without_onnx(make_model, monkeypatch) -> None:
+    file = read_model_file(make_model(beside=True).path)
+    first = model_at_level(file, "map")
+    assert [path.name.endswith(".light.onnx") for path in cache_folder().iterdir()] == [True]
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert model_at_level(file, "map") == first
+
+
+def lost(data: Path) -> None:
+    data.unlink()
+
+
+def cut_short(data: Path) -> None:
+    data.write_bytes(data.read_bytes()[:50])
+
+
+def leading_elsewhere(data: Path) -> None:
+    (data.parent / "elsewhere").mkdir()
+    data.rename(data.parent / "elsewhere" / "weights")
+    outside = Path(str(data.parent) + "-outside")
+    (data.parent / "elsewhere").rename(outside)
+    data.symlink_to(outside / "weights")
+
+
+@pytest.mark.parametrize("level", ["map", "guided"])
+@pytest.mark.parametrize("harm", [lost, cut_short, leading_elsewhere])
+def test_weights_beside_the_file_that_cannot_be_read_are_named(make_model, harm, level: str) -> None:
+    path = make_model(beside=True).path
+    harm(path.with_suffix(".data"))
+    with pytest.raises(ModelError, match=r"its weights beside the file cannot be read \(.+\)\. Copy them") as caught:
+        scores_of(path, level)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_graph_is_refused_when_it_is_cut(make_model) -> None:
