@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,25 +14,37 @@ from onnx import ModelProto
 from gcpp_edge import contract
 from gcpp_edge.contract import Contract, Geometry, Preprocessing, contract_from_metadata
 from gcpp_edge.errors import SourceError
-from gcpp_edge.export.bake import BakeOptions, Provenance, assumed_preprocessing, bake, write_contract
+from gcpp_edge.export.bake import BakeOptions, assumed_preprocessing, bake, write_contract
 from gcpp_edge.export.check import check as run_check
 from gcpp_edge.export.coverage import Coverage, coverage_of, layers_of
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
 from gcpp_edge.export.layers import LayerCandidate
-from gcpp_edge.export.sources import Loaded, from_torch_source, input_shape, load_onnx, load_source, read_labels
-
-PROTOBUF_LIMIT = 2**31 - 1
+from gcpp_edge.export.sources import (
+    Loaded,
+    from_torch_source,
+    input_shape,
+    load_model,
+    load_onnx,
+    load_source,
+    read_labels,
+)
+from gcpp_edge.export.weights import filled
+from gcpp_edge.export.write import WrittenFile, write_model
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an export did. seconds: by step. notes: what was assumed, one sentence each."""
+    """What an export did. seconds: by step. notes: what was assumed, one sentence each.
+
+    files: what was written, `path` first; its weights lie in a second one above 2 GB. bytes: of all.
+    """
 
     path: Path
     contract: Contract
     seconds: dict[str, float]
     bytes: int
     notes: tuple[str, ...] = ()
+    files: tuple[WrittenFile, ...] = ()
 
 
 @dataclass
@@ -68,14 +78,16 @@ def export_file(
     fill: float | None = None,
     labels: str | Path | Sequence[str] | None = None,
     check: bool = True,
+    external_data: bool = False,
     progress: Callable[[str], None] | None = None,
     **fields: Any,
 ) -> Report:
     """Writes the explained model of a source and reports what it holds.
 
     source: see sources.FORMS. weights: a state dict. input_size: (height, width). mean, std: per channel, in units of
-    pixel_max (1 or 255). fields: those of bake.BakeOptions: what is explained, and where. The file appears whole or
-    not at all. Raises GcppError's children.
+    pixel_max (1 or 255). fields: those of bake.BakeOptions: what is explained, and where. external_data: weights in
+    a file of their own beside the output, as above 2 GB. What is written appears whole or not at all. Raises
+    GcppError's children.
     """
     options = BakeOptions(**fields)
     output, steps = writable(output, source), Steps(progress)
@@ -97,8 +109,8 @@ def export_file(
     )
     if check:
         steps.run("check", "Checking the gradients", lambda: checked(model, loaded.forward, options))
-    written = steps.run("write", f"Writing {output}", lambda: write_model(model, output))
-    return Report(output, contract_of(model), steps.seconds, written, notes)
+    files = steps.run("write", f"Writing {output}", lambda: write_model(model, output, external_data))
+    return Report(output, contract_of(model), steps.seconds, sum(file.bytes for file in files), notes, files)
 
 
 def explain_module(
@@ -132,7 +144,7 @@ def explain_onnx(
 ) -> ModelProto:
     """The explained model of a forward ONNX model or file; needs no PyTorch. Options as in export_file."""
     if isinstance(model, ModelProto):
-        loaded = Loaded(ForwardModel(model), None, (), Provenance())
+        loaded = load_model(model)
     elif isinstance(model, (str, Path)):
         loaded = load_onnx(Path(model))
     else:
@@ -152,7 +164,7 @@ def _explained(loaded: Loaded, check: bool, input_size: tuple[int, int] | None, 
         labels=loaded.labels,
         provenance=loaded.provenance,
     )
-    return checked(result, loaded.forward, options) if check else result
+    return filled(checked(result, loaded.forward, options) if check else result)
 
 
 def list_layers(
@@ -166,7 +178,8 @@ def list_layers(
 
     fields: of BakeOptions; `target` and `token_grid` matter here.
     """
-    return layers_of(load_source(source, weights, input_size).forward.model, input_size, BakeOptions(**fields))
+    loaded = load_source(source, weights, input_size)
+    return layers_of(loaded.forward.model, input_size, BakeOptions(**fields))
 
 
 def inspect_coverage(
@@ -180,7 +193,8 @@ def inspect_coverage(
 
     fields: of BakeOptions.
     """
-    return coverage_of(load_source(source, weights, input_size).forward.model, input_size, BakeOptions(**fields))
+    loaded = load_source(source, weights, input_size)
+    return coverage_of(loaded.forward.model, input_size, BakeOptions(**fields))
 
 
 def checked(model: ModelProto, forward: ForwardModel, options: BakeOptions = BakeOptions()) -> ModelProto:
@@ -208,28 +222,6 @@ def writable(output: str | Path, source: str = "") -> Path:
             f"{path}: the output would replace the source. Choose another name, such as *.explained.onnx."
         )
     return path
-
-
-def write_model(model: ModelProto, path: Path) -> int:
-    """Writes a model so that the file appears whole or not at all; returns its size in bytes."""
-    if model.ByteSize() > PROTOBUF_LIMIT:
-        raise SourceError(
-            f"{path}: the explained model needs {model.ByteSize() / 1e9:.1f} GB; files above 2 GB are not written yet."
-        )
-    data = model.SerializeToString()
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise SourceError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    return len(data)
 
 
 # preprocessing

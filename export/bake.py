@@ -14,7 +14,7 @@ from gcpp_edge.contract import ACTIVATIONS, COLOR_OF_CHANNELS, GRADIENTS, GUIDED
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.differentiate import differentiate
 from gcpp_edge.export.emit import Emitter
-from gcpp_edge.export.graph import Graph, Value, numpy_dtype, without_large_constants
+from gcpp_edge.export.graph import Graph, Value, numpy_dtype
 from gcpp_edge.export.grids import as_map
 from gcpp_edge.export.layers import LayerCandidate, find_layers
 from gcpp_edge.export.memory import memory_bytes
@@ -24,6 +24,7 @@ from gcpp_edge.export.repeat import Repeater
 from gcpp_edge.export.scores import ScoreTensors, TargetOptions, find_scores
 from gcpp_edge.export.targets import Scene, aim
 from gcpp_edge.export.tensorrt_policy import require_accepted
+from gcpp_edge.export.weights import without_large_constants
 
 MOST_LAYERS = 9  # as many as have reserved names
 

@@ -20,6 +20,7 @@ from gcpp_edge.export.differences import difference_error, input_dtype, relative
 from gcpp_edge.export.from_torch import ForwardModel, autograd_gradients
 from gcpp_edge.export.graph import attribute
 from gcpp_edge.export.probes import Sample, map_of, samples_of, seeds_of
+from gcpp_edge.export.weights import array_of, scratch, weights_of
 
 AUTOGRAD_LIMIT = 5e-3  # relative L2 error; float32 back ends differ by kinks that flip
 DIFFERENCE_LIMIT = 1e-2  # of a directional derivative; in float32 a small step rounds and a large one crosses kinks
@@ -62,6 +63,13 @@ def check(
     target_dependence and input_dependence (relative L2, of the first layer), input_independence_proven.
     Raises SelfCheckError with the figure that failed.
     """
+    with scratch(forward.model):
+        return _checked(model, contract, forward, options, seed)
+
+
+def _checked(
+    model: ModelProto, contract: Contract, forward: ForwardModel, options: BakeOptions, seed: int
+) -> dict[str, Any]:
     subject = model if forward.program is not None else _without_degenerate(model, contract, forward, options, seed)
     probe = _probe(subject, contract, seed)
     _require_alive(contract, probe)
@@ -209,7 +217,7 @@ def redraw_degenerate(model: ModelProto, seed: int) -> ModelProto | None:
     drawn = {name: _drawn(generator, shape, dtype) for name, (shape, dtype) in _degenerate(model).items()}
     if not drawn:
         return None
-    result = ModelProto()
+    result, store = ModelProto(), weights_of(model)
     result.CopyFrom(model)
     kept = [node for node in model.graph.node if node.output[0] not in drawn]
     del result.graph.node[:]
@@ -217,7 +225,8 @@ def redraw_degenerate(model: ModelProto, seed: int) -> ModelProto | None:
     stored = [tensor for tensor in model.graph.initializer if tensor.name not in drawn]
     del result.graph.initializer[:]
     result.graph.initializer.extend(stored)
-    result.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in drawn.items())
+    made = numpy_helper.from_array if store is None else store.tensor
+    result.graph.initializer.extend(made(array, name) for name, array in drawn.items())
     return result
 
 
@@ -234,7 +243,7 @@ def _degenerate(model: ModelProto) -> dict[str, tuple[tuple[int, ...], Any]]:
     for name, tensor in constants.items():
         if len(tensor.dims) < 2 or tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
             continue
-        array = numpy_helper.to_array(tensor)
+        array = array_of(tensor)
         if array.size > 1 and np.all(array == array.flat[0]):
             found[name] = (array.shape, array.dtype)
     for node in model.graph.node:

@@ -19,6 +19,7 @@ from gcpp_edge.export.normalise import normalise
 from gcpp_edge.export.recognise import recognise_activations
 from gcpp_edge.export.scores import ScoreTensors, find_scores
 from gcpp_edge.export.vjp import WITHOUT_GRADIENT, OneHot, find_rule
+from gcpp_edge.export.weights import scratch
 
 KNOWN, FLAT, MISSING = "rule", "no gradient", "missing"
 
@@ -68,7 +69,8 @@ def _state(node: NodeProto) -> str:
 def _blocked(model: ModelProto, input_size: tuple[int, int] | None, options: BakeOptions) -> str:
     """Nothing tells better than trying: a rule may refuse an attribute."""
     try:
-        bake(model, options, input_size=input_size)
+        with scratch(model):
+            bake(model, options, input_size=input_size)
     except ExportError as error:
         return str(error)
     return ""
@@ -87,7 +89,9 @@ def layers_of(
     if scores.per_position:
         return candidates
     for index in reversed(range(len(candidates))):
-        if not _is_constant(graph, scores, candidates[index]):
+        with scratch(model):
+            constant = _is_constant(graph, scores, candidates[index])
+        if not constant:
             break
         candidates[index] = replace(candidates[index], constant=True)
     return candidates

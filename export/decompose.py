@@ -14,7 +14,8 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
 
 from gcpp_edge.errors import UnsupportedGraphError
-from gcpp_edge.export.graph import FLOATS, Value, attribute, infer_values, without_large_constants
+from gcpp_edge.export.graph import FLOATS, Value, attribute, infer_values
+from gcpp_edge.export.weights import without_large_constants
 
 INLINED = ("CenterCropPad",)  # by onnx's definition, at any opset
 

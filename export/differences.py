@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from gcpp_edge.contract import MAP, Contract, Layer
 from gcpp_edge.errors import MissingDependencyError, SelfCheckError
 from gcpp_edge.export.graph import FLOATS, Graph, numpy_dtype
 from gcpp_edge.export.probes import Sample, seeds_of, tensor_of
+from gcpp_edge.export.weights import array_of, placeholders
 
 STEPS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # share of the activations' norm
 OFF_TIES = 0.1  # noise that breaks ties, as a share of the activations' root mean square
@@ -32,7 +33,13 @@ def session_for(model: ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_prepacking", "1")  # a second copy of the weights, for few runs
+    beside = placeholders(model)
     try:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array_of(tensor)) for tensor in beside]
+        options.add_external_initializers([tensor.name for tensor in beside], values)
+        for tensor, value in zip(beside, values, strict=True):
+            options.add_initializer(tensor.name, value)  # it would copy what the line above gives it, and needs both
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no base but Exception
         raise SelfCheckError(f"ONNX Runtime does not load the explained model: {_first_line(error)}") from error
@@ -149,13 +156,14 @@ def tail_model(model: ModelProto, contract: Contract, layer: Layer, shape: tuple
     logits, tensor = contract.scores.logits, source_tensor(model, layer)
     nodes = [node for node in model.graph.node[: contract.levels[MAP].nodes] if tensor not in node.output]
     nodes += [node for node in model.graph.node if layer.gradients in node.output and node not in nodes]
-    needed = Graph(model).needed_for([logits, layer.gradients], nodes)
+    whole = Graph(model)
+    needed = whole.needed_for([logits, layer.gradients], nodes)
     nodes = [_in_float32(_copy(node)) for node in nodes if needed.intersection(node.output)]
     read = {name for node in nodes for name in node.input}
     inputs = [_input_in_float32(value) for value in model.graph.input if value.name in read]
     inputs.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, ["N", *shape]))
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (logits, layer.gradients)]
-    constants = [_constant_in_float32(entry) for entry in model.graph.initializer if entry.name in read]
+    constants = [_constant_in_float32(whole, entry) for entry in model.graph.initializer if entry.name in read]
     graph = helper.make_graph(nodes, "tail", inputs, outputs, constants)
     return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
 
@@ -171,10 +179,10 @@ def _copy(message: Any) -> Any:
     return type(message).FromString(message.SerializeToString())
 
 
-def _constant_in_float32(tensor: TensorProto) -> TensorProto:
+def _constant_in_float32(graph: Graph, tensor: TensorProto) -> TensorProto:
     if tensor.data_type not in (TensorProto.FLOAT16, TensorProto.DOUBLE):
         return tensor
-    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+    return graph.tensor(array_of(tensor).astype(np.float32), tensor.name)
 
 
 def _in_float32(node: NodeProto) -> NodeProto:

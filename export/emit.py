@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper
 
 from gcpp_edge.export.graph import Graph, Shape, Value, numpy_dtype
 
@@ -62,7 +62,7 @@ class Emitter:
         key = (array.dtype.str, array.shape, hashlib.sha256(array.data).digest())
         if key not in self._constants:
             name = self.graph.fresh(f"{self.prefix}/constant")
-            tensor = numpy_helper.from_array(array, name)
+            tensor = self.graph.tensor(array, name)
             self.initializers.append(tensor)
             self.graph.initializers[name] = tensor
             self.graph.values[name] = self._constants[key] = Value(name, array.shape, tensor.data_type)

@@ -17,7 +17,8 @@ from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_he
 from onnx.reference import ReferenceEvaluator
 
 from gcpp_edge.contract import MAX_IR, MAX_OPSET
-from gcpp_edge.export.graph import LARGE_ELEMENTS, attribute
+from gcpp_edge.export.graph import attribute
+from gcpp_edge.export.weights import LARGE_ELEMENTS, array_of, weights_of
 
 BATCH = "N"
 BATCHES = (1, 3)  # one, because graphs treat it apart, and another
@@ -49,7 +50,7 @@ class _Folder:
     """The state of the walk: types and known values of the tensors so far, an entry a batch size."""
 
     def __init__(self, model: ModelProto, fixed: int) -> None:
-        self.model, self.fixed = model, fixed
+        self.model, self.fixed, self.store = model, fixed, weights_of(model)
         self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self.types: list[dict[str, TypeProto]] = [{} for _ in BATCHES]
         self.known: dict[str, Arrays] = {}
@@ -83,7 +84,8 @@ class _Folder:
         return True
 
     def _become(self, name: str, array: np.ndarray) -> None:
-        tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        made = numpy_helper.from_array if self.store is None else self.store.tensor
+        tensor = made(np.ascontiguousarray(array).reshape(array.shape), name)
         self.model.graph.initializer.append(tensor)
         self.tensors[name] = tensor
 
@@ -156,7 +158,7 @@ class _Folder:
         tensor = self.tensors.get(name)
         if tensor is None or (limit is not None and math.prod(tensor.dims) > limit):
             return None
-        return (numpy_helper.to_array(tensor),) * len(BATCHES)
+        return (array_of(tensor),) * len(BATCHES)
 
     def _computed(self, node: NodeProto) -> dict[str, Arrays] | None:
         """The outputs of a node that reads constants or shapes alone."""

@@ -20,11 +20,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from gcpp_edge import contract
 from gcpp_edge.contract import MAX_OPSET
 from gcpp_edge.errors import GcppError, MissingDependencyError, SourceError
+from gcpp_edge.export.weights import WeightStore, is_placeholder
 
 INPUT = "input"
 
@@ -41,10 +42,14 @@ class TorchSource:
 
 @dataclass
 class ForwardModel:
-    """A forward ONNX model and, for the self-check, the program that it was made from."""
+    """A forward ONNX model and, for the self-check, the program that it was made from.
+
+    weights: the large ones, where they are not in the model (weights.py); they are there while this is kept.
+    """
 
     model: ModelProto
     program: Any = None
+    weights: WeightStore | None = None
 
 
 def import_torch() -> ModuleType:
@@ -229,21 +234,21 @@ def forward_model(source: TorchSource, example: Any, *others: Any) -> ForwardMod
     """
     torch = import_torch()
     if not isinstance(source.network, torch.nn.Module):
-        return ForwardModel(*_exported(torch, source.network, ()))
+        return _exported(torch, source.network, ())
     network = source.network.eval()
     # torch.export takes a size of 1 as fixed
     pairs = tuple(torch.cat([each, each]) if each.shape[0] < 2 else each for each in (example, *others))
     batch = torch.export.Dim("batch")
     try:
-        return ForwardModel(*_exported(torch, network, pairs, dynamic_shapes=tuple({0: batch} for _ in pairs)))
+        return _exported(torch, network, pairs, dynamic_shapes=tuple({0: batch} for _ in pairs))
     except SourceError:
         with contextlib.suppress(SourceError):  # a network that fixes its batch: normalise.py frees what it can
-            return ForwardModel(*_exported(torch, network, tuple(each[:1] for each in pairs)))
+            return _exported(torch, network, tuple(each[:1] for each in pairs))
         raise
 
 
-def _exported(torch: ModuleType, network: Any, arguments: tuple[Any, ...], **options: Any) -> tuple[ModelProto, Any]:
-    """The ONNX model and the decomposed torch.export program behind it."""
+def _exported(torch: ModuleType, network: Any, arguments: tuple[Any, ...], **options: Any) -> ForwardModel:
+    """The ONNX model, with PyTorch's own memory as its weights, and the decomposed torch.export program behind it."""
     with _quiet(), torch.no_grad():
         try:
             result = torch.onnx.export(
@@ -258,7 +263,23 @@ def _exported(torch: ModuleType, network: Any, arguments: tuple[Any, ...], **opt
             )
         except Exception as error:  # the exporter wraps anything that a model's code can raise
             raise SourceError(f"PyTorch could not export the network: {_root_cause(error)}") from error
-    return result.model_proto, result.exported_program
+        model, store = _light(result.model)
+    return ForwardModel(model, result.exported_program, store)
+
+
+def _light(program: Any) -> tuple[ModelProto, WeightStore]:
+    """The ONNX model of an onnx_ir one, which loses its large weights: `model_proto` would copy all of them."""
+    store, beside = WeightStore(), []
+    for value in program.graph.initializers.values():
+        array = None if value.const_value is None else value.const_value.numpy()
+        if array is not None and helper.np_dtype_to_tensor_dtype(array.dtype) == value.const_value.dtype:
+            tensor = store.tensor(array, value.name)
+            if is_placeholder(tensor):
+                value.const_value = None  # what has none is left out
+                beside.append(tensor)
+    model: ModelProto = importlib.import_module("onnx_ir").to_proto(program)
+    model.graph.initializer.extend(beside)
+    return model, store
 
 
 def _root_cause(error: BaseException) -> str:

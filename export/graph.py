@@ -14,12 +14,12 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 from gcpp_edge.errors import UnsupportedGraphError
+from gcpp_edge.export.weights import array_of, weights_of, without_large_constants
 
 Dimension = (
     Any  # int, or str where symbolic: the type says no more, since after normalisation all but the batch are int
 )
 Shape = tuple[Dimension, ...]
-LARGE_ELEMENTS = 64  # constants above this never steer shapes, and shape inference is spared them
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Graph:
 
     def __init__(self, model: ModelProto) -> None:
         self.model = model
+        self.weights = weights_of(model)
         self.nodes: list[NodeProto] = list(model.graph.node)
         self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self.inputs = [value.name for value in model.graph.input if value.name not in self.initializers]
@@ -70,7 +71,7 @@ class Graph:
         return self._constants[name]
 
     def _stored(self, name: str) -> np.ndarray:
-        return np.asarray(numpy_helper.to_array(self.initializers[name]))
+        return array_of(self.initializers[name])
 
     def _dequantised(self, name: str) -> np.ndarray | None:
         """The floats of a DequantizeLinear over constants: the file keeps the integers, rules want numbers."""
@@ -83,6 +84,10 @@ class Graph:
         shape = [-1 if scale.ndim and i == axis else 1 for i in range(quantised.ndim)]
         centred = quantised.astype(np.float64) - (zero[0].astype(np.float64).reshape(shape) if zero else 0)
         return np.asarray((centred * scale.astype(np.float64).reshape(shape)).astype(scale.dtype))
+
+    def tensor(self, array: np.ndarray, name: str) -> TensorProto:
+        """An initializer with this array, beside the graph where its other weights are."""
+        return numpy_helper.from_array(array, name) if self.weights is None else self.weights.tensor(array, name)
 
     def fresh(self, stem: str) -> str:
         """A name that the graph does not hold yet, and holds from now on."""
@@ -126,25 +131,6 @@ def infer_values(model: ModelProto) -> dict[str, Value]:
     return values
 
 
-def without_large_constants(model: ModelProto) -> ModelProto:
-    """A light copy for shape inference and checks: large initializers become graph inputs of the same type."""
-    light = ModelProto()
-    light.ir_version = model.ir_version
-    light.opset_import.extend(model.opset_import)
-    light.functions.extend(model.functions)
-    graph, source = light.graph, model.graph
-    graph.name = source.name or "graph"
-    graph.node.extend(source.node)
-    graph.output.extend(source.output)
-    graph.value_info.extend(source.value_info)
-    constants = {tensor.name for tensor in source.initializer}
-    graph.input.extend(value for value in source.input if value.name not in constants)
-    for tensor in source.initializer:
-        if elements(tensor.dims) <= LARGE_ELEMENTS:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    return light
 
 
 def _shape(name: str, shape: onnx.TensorShapeProto) -> Shape:

@@ -19,6 +19,7 @@ from gcpp_edge.export.decompose import decompose
 from gcpp_edge.export.fold import BATCH, fold
 from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, attribute, infer_values
 from gcpp_edge.export.opsets import to_opset
+from gcpp_edge.export.weights import put_back, whole, without_large_constants
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -28,10 +29,9 @@ def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> M
 
     input_size: height and width for inputs that leave them open. Raises UnsupportedGraphError, SourceError.
     """
-    result = ModelProto()
-    result.CopyFrom(model)
-    result = to_opset(inliner.inline_local_functions(result) if result.functions else result)
-    result = decompose(result)
+    light = without_large_constants(model)
+    light = to_opset(inliner.inline_local_functions(light) if light.functions else light)
+    result = decompose(put_back(light, model))
     _refuse_control_flow(result)
     _constants_to_initializers(result)
     _fix_input(result, input_size)
@@ -253,7 +253,7 @@ def _fold(model: ModelProto, graph: Graph, conv: NodeProto, norm: NodeProto) -> 
     scaled = weights.astype(np.float64) * factor.reshape(-1, *(1,) * (weights.ndim - 1))
     names = [graph.fresh(f"{conv.input[1]}/folded"), graph.fresh(f"{norm.input[2]}/folded")]
     for name, array in zip(names, (scaled, shift), strict=True):
-        model.graph.initializer.append(numpy_helper.from_array(array.astype(weights.dtype), name))
+        model.graph.initializer.append(graph.tensor(array.astype(weights.dtype), name))
     del conv.input[1:]
     conv.input.extend(names)
 
@@ -291,7 +291,7 @@ def _indices(model: ModelProto, name: str, batch: int) -> np.ndarray:
     nodes = [node for node in model.graph.node if needed.intersection(node.output)]
     image = image_input(model)
     shape = [batch, *(dim.dim_value for dim in list(image.type.tensor_type.shape.dim)[1:])]
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    constants = [whole(tensor) for tensor in model.graph.initializer if tensor.name in needed]
     part = helper.make_graph(nodes, "indices", [image], [onnx.ValueInfoProto(name=name)], constants)
     evaluator = ReferenceEvaluator(helper.make_model(part, opset_imports=list(model.opset_import)))
     dtype = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)

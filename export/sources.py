@@ -10,15 +10,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import onnx
 from onnx import ModelProto
 
 from gcpp_edge import contract
 from gcpp_edge.errors import SourceError
 from gcpp_edge.export import from_torch
 from gcpp_edge.export.bake import Provenance
+from gcpp_edge.export.external_data import has_external_data, read_external_data
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
 from gcpp_edge.export.normalise import image_input
+from gcpp_edge.export.weights import digest, set_aside
 
 FORMS = "torchvision:NAME, timm:NAME, package.module:callable, a .pt2 file or an .onnx file"
 DEFAULT_SIZE = (224, 224)
@@ -86,12 +87,21 @@ def from_torch_source(source: TorchSource, input_size: tuple[int, int] | None = 
     forward = from_torch.forward_model(source, example, *others)
     if preprocessing is not None:
         preprocessing = replace(preprocessing, height=example.shape[-2], width=example.shape[-1])
-    digest = hashlib.sha256(forward.model.SerializeToString(deterministic=True)).hexdigest()
-    return Loaded(forward, preprocessing, source.labels, Provenance(source.name, digest))
+    return Loaded(forward, preprocessing, source.labels, Provenance(source.name, digest(forward.model)))
 
 
 def load_onnx(path: Path) -> Loaded:
     """The forward model in an .onnx file. Raises SourceError."""
+    model, sha256 = _parsed(path)
+    if any(entry.key == contract.METADATA_KEY for entry in model.metadata_props):
+        raise SourceError(f"{path}: already an explained model. Export from the network that it was made from.")
+    light, weights = set_aside(model)
+    read_external_data(light, path, weights)
+    return Loaded(ForwardModel(light, weights=weights), None, (), Provenance(path.name, sha256))
+
+
+def _parsed(path: Path) -> tuple[ModelProto, str]:
+    """The model and the digest of its file, whose bytes are not kept."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -103,23 +113,15 @@ def load_onnx(path: Path) -> Loaded:
             raise ValueError("it has no nodes")
     except Exception as error:  # protobuf's DecodeError is no subclass of ValueError in every release
         raise SourceError(f"{path}: not an ONNX file, or a damaged one ({str(error)[:120]}).") from error
-    if any(entry.key == contract.METADATA_KEY for entry in model.metadata_props):
-        raise SourceError(f"{path}: already an explained model. Export from the network that it was made from.")
-    _load_external(model, path)
-    return Loaded(ForwardModel(model), None, (), Provenance(path.name, hashlib.sha256(data).hexdigest()))
+    return model, hashlib.sha256(data).hexdigest()
 
 
-def _load_external(model: ModelProto, path: Path) -> None:
-    """Weights beside the file; a location outside its folder is refused, since a file could name any."""
-    for tensor in model.graph.initializer:
-        for entry in tensor.external_data:
-            target = (path.parent / entry.value).resolve() if entry.key == "location" else None
-            if target is not None and not target.is_relative_to(path.parent.resolve()):
-                raise SourceError(f'{path}: its external data "{entry.value}" lies outside the model\'s folder.')
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except Exception as error:  # onnx raises its own ValidationError, OSError and ValueError here
-        raise SourceError(f"{path}: its external data cannot be read ({str(error).splitlines()[0][:160]}).") from error
+def load_model(model: ModelProto) -> Loaded:
+    """A forward model that is in memory already. Raises SourceError."""
+    if has_external_data(model):
+        raise SourceError("The model's weights lie in files that are not loaded. Give the path of its .onnx file.")
+    light, weights = set_aside(model)
+    return Loaded(ForwardModel(light, weights=weights), None, (), Provenance())
 
 
 def input_shape(model: ModelProto, input_size: tuple[int, int] | None) -> tuple[int, int, int, int]:

@@ -68,6 +68,9 @@ def export(
         int | None, typer.Option(min=1, help="Of detections: how many classes.", show_default="the rest")
     ] = None,
     check: Annotated[bool, typer.Option(help="Hold the result against autograd or finite differences.")] = True,
+    external_data: Annotated[
+        bool, typer.Option("--external-data", help="Weights in a file beside the model's, as above 2 GB.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help=terminal.JSON_HELP)] = False,
 ) -> None:
     """Writes an ONNX file that computes the scores and, beside them, what explains them: activations and gradients.
@@ -94,7 +97,8 @@ def export(
 
       gcpp-edge export yolo.onnx --target detection --first-class 4 -o yolo.explained.onnx
 
-    An existing file is replaced once the new one is complete. `gcpp-edge inspect SOURCE` lists the layers.
+    An existing file is replaced once the new one is complete. Above 2 GB the weights go into NAME.onnx.data: keep the
+    two together. `gcpp-edge inspect SOURCE` lists the layers.
     """
     options = {
         "weights": weights,
@@ -115,6 +119,7 @@ def export(
         "guided": guided,
         "pixel_rule": pixel_rule,
         "check": check,
+        "external_data": external_data,
     }
     report = _export(source, output, options)
     for note in report.notes:
@@ -185,6 +190,7 @@ def report_document(report: Report) -> dict[str, Any]:
     return {
         "path": report.path,
         "bytes": report.bytes,
+        "files": report.files,
         "seconds": report.seconds,
         "notes": report.notes,
         "contract": report.contract,
@@ -197,5 +203,7 @@ def _print_report(report: Report) -> None:
         answers.print(each)
         answers.print()
     seconds = sum(report.seconds.values())
-    terminal.print_file_line(answers, report.path, f"{terminal.size_text(report.bytes)}, made in {seconds:.1f} s")
+    for file in report.files:
+        made = f", made in {seconds:.1f} s" if file.path == report.path else ", its weights: keep the two together"
+        terminal.print_file_line(answers, file.path, f"{terminal.size_text(file.bytes)}{made}")
     terminal.remark(f"next: gcpp-edge explain {report.path} PICTURES -o out")

@@ -75,6 +75,23 @@ def test_an_export_tells_people_the_layer_the_memory_and_the_check(folder: Path,
     assert "gcpp-edge explain" in result.err
 
 
+def test_weights_in_a_file_of_their_own_are_told_of_and_found(
+    folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gcpp_edge.export.weights.LARGE_BYTES", 0)
+    path = tmp_path / "model.onnx"
+    words = ("export", folder / "network.onnx", "-o", path, "--guided", "--external-data")
+    told = run(*words).out
+    assert "model.onnx.data" in told and "keep the two together" in told
+    document = json.loads(run(*words, "--json").out)
+    files = [path, tmp_path / "model.onnx.data"]
+    assert document["files"] == [{"path": str(file), "bytes": file.stat().st_size} for file in files]
+    assert document["bytes"] == sum(file.stat().st_size for file in files)
+    pair, whole = (run("explain", model, folder / "wide.jpg", "--json").out for model in (path, folder / "guided.onnx"))
+    probabilities = [json.loads(text)["pictures"][0]["probability"] for text in (pair, whole)]
+    assert probabilities[0] == pytest.approx(probabilities[1], rel=1e-5)
+
+
 def test_preprocessing_options_reach_the_file(folder: Path, tmp_path: Path, run: Run) -> None:
     path = tmp_path / "model.onnx"
     options = (
