@@ -344,8 +344,10 @@ def _require_sound(contract: Contract) -> None:
     if not all(isinstance(count, int) and count > 0 for count in counts):
         raise ValueError(f"sizes and counts: expected whole numbers above 0, found {counts}")
     rest = (pixels.frames, contract.frame.height, contract.frame.width, contract.target.first_class)
-    if not all(isinstance(count, int) and count >= 0 for count in rest) or not all(scale > 0 for scale in scales):
-        raise ValueError(f"frames, offsets and scales: expected numbers of 0 or more, found {rest}, {scales}")
+    if not all(isinstance(count, int) and count >= 0 for count in rest):
+        raise ValueError(f"frames and offsets: expected whole numbers of 0 or more, found {rest}")
+    if not all(2.0**-100 <= scale <= 2.0**100 for scale in scales):  # what the kernels take
+        raise ValueError(f"gradient_scale {scales}: expected 2^-100 to 2^100")
     if not isinstance(contract.labels, tuple) or not all(isinstance(label, str) for label in contract.labels):
         raise ValueError("labels: expected a list of texts")
 

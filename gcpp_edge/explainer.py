@@ -273,7 +273,7 @@ class Explainer:
             maps, poles = self._kernel_maps(activations, gradients, buffers[MAPS], count, call.method)
         else:
             host = [self._device.download(buffer)[:count] for buffer in (activations, gradients)]
-            maps, poles = reference_maps(call.mode, call.method, *host), [0] * count
+            maps, poles = reference_maps(call.mode, call.method, *host, layer.gradient_scale), [0] * count
         if not np.isfinite(maps).all():
             raise RuntimeFailure(
                 f"{self._file.path}: the map of layer {layer.name!r} is not finite (NaN or infinity). "
@@ -285,11 +285,13 @@ class Explainer:
         self, activations: Any, gradients: Any, maps: Any, count: int, method: Method
     ) -> tuple[NDArray[np.float32], list[int]]:
         """Frame by frame, since poles are counted for each."""
+        scale = self.contract.layer.gradient_scale
+        frames = [slice(i, i + 1) for i in range(count)]
         poles = [
             self._device.kernels.cam(
-                activations[i : i + 1], gradients[i : i + 1], method.rule, method.relu, maps[i : i + 1]
+                activations[one], gradients[one], method.rule, method.relu, maps[one], gradient_scale=scale
             )
-            for i in range(count)
+            for one in frames
         ]
         return self._device.download(maps)[:count].copy(), poles
 

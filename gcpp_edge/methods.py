@@ -108,13 +108,16 @@ def choose_method(name: str, contract: Contract, mode: str = PAPER) -> Method:
     return method
 
 
-def reference_maps(mode: str, method: Method, activations: Array, gradients: Array) -> Array:
+def reference_maps(
+    mode: str, method: Method, activations: Array, gradients: Array, gradient_scale: float = 1.0
+) -> Array:
     """Raw maps of a batch as a peer computes them.
 
-    activations: (N, C, h, w) of any float dtype; gradients the same, or (N, C, 1, 1). Returns (N, h, w) float32.
+    activations: (N, C, h, w) of any float dtype; gradients the same, or (N, C, 1, 1), stored times gradient_scale.
+    Returns (N, h, w) float32.
     """
     A = activations.astype(np.float32, copy=False)
-    g = np.broadcast_to(gradients.astype(np.float32, copy=False), A.shape)
+    g = np.broadcast_to(gradients.astype(np.float32, copy=False) / np.float32(gradient_scale), A.shape)
     weights = _REFERENCE_WEIGHTS[mode, method.name](A, g)
     maps: Array = np.maximum((weights[:, :, None, None] * A).sum(axis=1), 0).astype(np.float32, copy=False)
     return maps

@@ -16,6 +16,7 @@ class Kernels:
         relu: bool,
         out: NDArray[Any],
         weights: NDArray[Any] | None = None,
+        gradient_scale: float = 1.0,
     ) -> int: ...
     def heatmap(
         self, map: NDArray[Any], rows: Axis, columns: Axis, low: float, high: float, out: NDArray[Any]

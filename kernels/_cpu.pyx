@@ -44,6 +44,7 @@ cdef extern from "gcpp.h" nogil:
         gcpp_dtype activations_dtype, gradients_dtype
         gcpp_rule rule
         int constant_gradients, relu
+        float gradient_scale
 
     ctypedef struct gcpp_preprocess_arguments:
         const uint8_t *frame
@@ -119,7 +120,7 @@ cdef class Kernels:
         if self.rows is NULL:
             raise ValueError(f"instruction set {isa!r} is not one of {available()}")
 
-    def cam(self, activations, gradients, rule, relu, out, weights=None):
+    def cam(self, activations, gradients, rule, relu, out, weights=None, float gradient_scale=1):
         cdef Buffer a = Buffer(activations), g = Buffer(gradients), o = Buffer(out, True)
         cdef Buffer w = None if weights is None else Buffer(weights, True)
         cdef gcpp_cam_arguments arguments
@@ -136,6 +137,7 @@ cdef class Kernels:
         arguments.rule = RULES[rule]
         arguments.constant_gradients = _product(&g.view, 2) != arguments.positions
         arguments.relu = relu
+        arguments.gradient_scale = gradient_scale
         with nogil:
             poles = gcpp_cam(self.rows, &arguments)
         return poles

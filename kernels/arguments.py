@@ -24,14 +24,19 @@ COLORS = ("rgb", "bgr", "gray", "rgba", "bgra")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float16))
 FLOAT32 = FLOATS[:1]
 MAX_SIDE = 2**28  # pixels: bytes within a row are counted in 32 bits
+SCALES = (2.0**-100, 2.0**100)  # of gradients: these and their inverses are ordinary float32 numbers
 UINT8 = (np.dtype(np.uint8),)
 UINT16 = (np.dtype(np.uint16),)
 
 
-def check_cam(activations: Array, gradients: Array, rule: str, out: Array, weights: Array | None) -> None:
-    """Raise ShapeError or MethodError unless cam can run on these."""
+def check_cam(
+    activations: Array, gradients: Array, rule: str, out: Array, weights: Array | None, gradient_scale: float
+) -> None:
+    """Raise ShapeError, MethodError or InputError unless cam can run on these."""
     if rule not in RULES:
         raise MethodError(f"cam: unknown rule {rule!r}; expected one of {', '.join(RULES)}.")
+    if not SCALES[0] <= gradient_scale <= SCALES[1]:
+        raise InputError(f"cam: gradient_scale must lie between 2^-100 and 2^100; found {gradient_scale}.")
     if not isinstance(activations, np.ndarray) or not 3 <= activations.ndim <= 5:
         raise ShapeError(f"cam: activations must be an array (N, C, one to three axes); found {_found(activations)}.")
     shape = activations.shape

@@ -47,18 +47,20 @@ class KernelTable:
         relu: bool,
         out: Array,
         weights: Array | None = None,
+        gradient_scale: float = 1.0,
     ) -> int:
         """Class activation maps, Σ_k w_k A_k, into `out`; returns how many positions were poles.
 
         activations: (N, C, *S), S of one to three axes, float32 or float16. gradients: the same shape, or
         (N, C, 1, ..) where they are constant over space; float32 or float16. out: (N, *S) float32, through a ReLU
-        if `relu`. weights: (N, C) float32, takes w. All C-contiguous. rule: "gradcam" (w is the mean of g),
+        if `relu`. weights: (N, C) float32, takes w. All C-contiguous. gradient_scale: g is gradients / gradient_scale;
+        a power of two costs no accuracy. rule: "gradcam" (w is the mean of g),
         "gradcam++" (ΣA clamped at 0), "gradcam++-signed" (no ReLU on g; α is 0 where |2 + max(ΣA, 0)·g| < 1e-3,
         and the position is counted). Sums are float32.
-        Raises ShapeError, MethodError. Source: Eq. 1, 3, 5, 19, 20, 29 (docs/method.md).
+        Raises ShapeError, MethodError, InputError. Source: Eq. 1, 3, 5, 19, 20, 29 (docs/method.md).
         """
-        arguments.check_cam(activations, gradients, rule, out, weights)
-        return self.implementation.cam(activations, gradients, rule, bool(relu), out, weights)
+        arguments.check_cam(activations, gradients, rule, out, weights, gradient_scale)
+        return self.implementation.cam(activations, gradients, rule, bool(relu), out, weights, float(gradient_scale))
 
     def heatmap(self, map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array) -> None:
         """The map at the pixels of `out`, normalised to [0, 1].

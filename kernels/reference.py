@@ -29,10 +29,22 @@ CHANNELS = {
 LUMA = {"r": 0.299, "g": 0.587, "b": 0.114}  # BT.601, as OpenCV's COLOR_RGB2GRAY
 
 
-def cam(activations: Array, gradients: Array, rule: str, relu: bool, out: Array, weights: Array | None = None) -> int:
-    """Weighted sum of the activation channels into `out`, L = Σ_k w_k A_k (Eq. 1, 20). Returns the count of poles."""
+def cam(
+    activations: Array,
+    gradients: Array,
+    rule: str,
+    relu: bool,
+    out: Array,
+    weights: Array | None = None,
+    gradient_scale: float = 1.0,
+) -> int:
+    """Weighted sum of the activation channels into `out`, L = Σ_k w_k A_k (Eq. 1, 20). Returns the count of poles.
+
+    gradient_scale: what the gradients were multiplied by before they were stored.
+    """
     maps, slopes = (_flat_space(array).astype(np.float64) for array in (activations, gradients))
     with np.errstate(all="ignore"):
+        slopes /= gradient_scale
         importance, poles = channel_weights(maps, np.broadcast_to(slopes, maps.shape), rule)
         total = np.einsum("nc,ncs->ns", importance, maps).reshape(out.shape)
         out[...] = np.maximum(total, 0) if relu else total

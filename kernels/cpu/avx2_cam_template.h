@@ -48,12 +48,12 @@ static inline void GCPP_CAM_NAME(accumulate)(const GCPP_A *activations, ptrdiff_
 
 static ALWAYS_INLINE int64_t GCPP_CAM_NAME(map)(const GCPP_A *a, const GCPP_G *g, float *out, float *weights,
                                                 ptrdiff_t channels, ptrdiff_t positions, gcpp_rule rule,
-                                                int constant_gradients)
+                                                int constant_gradients, float unscale)
 {
     const tail8 tail = tail_of(positions);
     int64_t poles = 0;
     for (ptrdiff_t k = 0; k < channels; k++, a += positions, g += constant_gradients ? 1 : positions) {
-        const float sum = rule == GCPP_GRADCAM ? 0 : GCPP_CAM_NAME(sum)(a, positions, tail);
+        const float sum = rule == GCPP_GRADCAM ? 0 : GCPP_CAM_NAME(sum)(a, positions, tail) * unscale;
         float weight;
         if (constant_gradients)
             weight = cam_constant_weight(GCPP_LOAD_ONE_G(g[0]), sum, positions, rule, &poles);
@@ -61,6 +61,7 @@ static ALWAYS_INLINE int64_t GCPP_CAM_NAME(map)(const GCPP_A *a, const GCPP_G *g
             weight = GCPP_CAM_NAME(terms)(g, positions, tail, clamp8(sum), rule, &poles);
         if (!constant_gradients && rule == GCPP_GRADCAM)
             weight /= (float)positions;
+        weight *= unscale;
         /* one pass: ΣA of a channel is needed before its weight, and the channel is still in L1 */
         GCPP_CAM_NAME(accumulate)(a, positions, tail, weight, out);
         if (weights)
@@ -70,23 +71,23 @@ static ALWAYS_INLINE int64_t GCPP_CAM_NAME(map)(const GCPP_A *a, const GCPP_G *g
 }
 
 int64_t GCPP_CAM_MAP(const void *activations, const void *gradients, float *out, float *weights, ptrdiff_t channels,
-                     ptrdiff_t positions, gcpp_rule rule, int constant_gradients, int relu)
+                     ptrdiff_t positions, gcpp_rule rule, int constant_gradients, int relu, float unscale)
 {
     int64_t poles;
     if (positions < LANES)
         return GCPP_CAM_SCALAR(activations, gradients, out, weights, channels, positions, rule, constant_gradients,
-                               relu);
+                               relu, unscale);
     memset(out, 0, (size_t)positions * sizeof(float));
     /* the rule is a constant in each copy, so that no branch is left in the loops over positions */
     if (rule == GCPP_GRADCAM)
         poles = GCPP_CAM_NAME(map)(activations, gradients, out, weights, channels, positions, GCPP_GRADCAM,
-                                   constant_gradients);
+                                   constant_gradients, unscale);
     else if (rule == GCPP_GRADCAM_PLUS_PLUS)
         poles = GCPP_CAM_NAME(map)(activations, gradients, out, weights, channels, positions, GCPP_GRADCAM_PLUS_PLUS,
-                                   constant_gradients);
+                                   constant_gradients, unscale);
     else
         poles = GCPP_CAM_NAME(map)(activations, gradients, out, weights, channels, positions,
-                                   GCPP_GRADCAM_PLUS_PLUS_SIGNED, constant_gradients);
+                                   GCPP_GRADCAM_PLUS_PLUS_SIGNED, constant_gradients, unscale);
     if (relu)
         relu_in_place(out, positions);
     return poles;

@@ -13,11 +13,12 @@ int64_t gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments)
     const size_t activations_bytes = channels * positions * size_of(arguments->activations_dtype);
     const size_t gradients_bytes =
         channels * (arguments->constant_gradients ? 1 : positions) * size_of(arguments->gradients_dtype);
+    const float unscale = 1 / arguments->gradient_scale;
     int64_t poles = 0;
     for (size_t n = 0; n < (size_t)arguments->batch; n++)
         poles += map((const char *)arguments->activations + n * activations_bytes,
                      (const char *)arguments->gradients + n * gradients_bytes, arguments->out + n * positions,
                      arguments->weights ? arguments->weights + n * channels : NULL, arguments->channels,
-                     arguments->positions, arguments->rule, arguments->constant_gradients, arguments->relu);
+                     arguments->positions, arguments->rule, arguments->constant_gradients, arguments->relu, unscale);
     return poles;
 }

@@ -58,6 +58,7 @@ typedef struct {
     gcpp_dtype activations_dtype, gradients_dtype;
     gcpp_rule rule;
     int constant_gradients, relu;
+    float gradient_scale; /* the gradients are stored times this, 2^-100 to 2^100 */
 } gcpp_cam_arguments;
 
 typedef struct {

@@ -6,14 +6,16 @@
 
 #define GCPP_POLE 1e-3f /* |2 + max(ΣA, 0)·g| below this is taken for a pole of Eq. 19 */
 
-/* One map from one picture's activations and gradients: writes `out` and `weights`, returns the count of poles. */
+/* One map from one picture's activations and gradients: writes `out` and `weights`, returns the count of poles.
+ * unscale: 1 / s for gradients stored as g·s. It costs two products a channel and none a position, since
+ * w = Σ relu(g) / (2 + max(ΣA, 0)·g) = 1/s · Σ relu(g·s) / (2 + max(ΣA / s, 0)·g·s). */
 typedef int64_t (*gcpp_cam_map)(const void *activations, const void *gradients, float *out, float *weights,
                                 ptrdiff_t channels, ptrdiff_t positions, gcpp_rule rule, int constant_gradients,
-                                int relu);
+                                int relu, float unscale);
 
 #define GCPP_DECLARE_CAM(name)                                                                                   \
     int64_t name(const void *activations, const void *gradients, float *out, float *weights, ptrdiff_t channels, \
-                 ptrdiff_t positions, gcpp_rule rule, int constant_gradients, int relu)
+                 ptrdiff_t positions, gcpp_rule rule, int constant_gradients, int relu, float unscale)
 
 /* A column of the destination on the source axis: the pixels first and second, mixed as a + (b - a) * share. */
 typedef struct {

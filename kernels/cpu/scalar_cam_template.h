@@ -15,9 +15,9 @@ static float GCPP_CAM_NAME(sum)(const GCPP_A *activations, ptrdiff_t positions)
 }
 
 static float GCPP_CAM_NAME(weight)(const GCPP_A *activations, const GCPP_G *gradients, ptrdiff_t positions,
-                                   gcpp_rule rule, int constant_gradients, int64_t *poles)
+                                   gcpp_rule rule, int constant_gradients, float unscale, int64_t *poles)
 {
-    const float sum = rule == GCPP_GRADCAM ? 0 : GCPP_CAM_NAME(sum)(activations, positions);
+    const float sum = rule == GCPP_GRADCAM ? 0 : GCPP_CAM_NAME(sum)(activations, positions) * unscale;
     if (constant_gradients) { /* every position has the same term */
         int64_t pole = 0;
         const float term = gcpp_cam_term(GCPP_LOAD_G(gradients[0]), sum, rule, &pole);
@@ -36,7 +36,8 @@ static float GCPP_CAM_NAME(weight)(const GCPP_A *activations, const GCPP_G *grad
 }
 
 int64_t GCPP_CAM_MAP(const void *activations, const void *gradients, float *out, float *weights,
-                            ptrdiff_t channels, ptrdiff_t positions, gcpp_rule rule, int constant_gradients, int relu)
+                            ptrdiff_t channels, ptrdiff_t positions, gcpp_rule rule, int constant_gradients, int relu,
+                            float unscale)
 {
     const GCPP_A *a = activations;
     const GCPP_G *g = gradients;
@@ -45,7 +46,7 @@ int64_t GCPP_CAM_MAP(const void *activations, const void *gradients, float *out,
         out[i] = 0;
     for (ptrdiff_t k = 0; k < channels; k++) {
         const float weight =
-            positions ? GCPP_CAM_NAME(weight)(a, g, positions, rule, constant_gradients, &poles) : 0;
+            positions ? GCPP_CAM_NAME(weight)(a, g, positions, rule, constant_gradients, unscale, &poles) * unscale : 0;
         /* one pass: ΣA of a channel is needed before its weight, and the channel is still in L1 */
         for (ptrdiff_t i = 0; i < positions; i++)
             out[i] += weight * GCPP_LOAD_A(a[i]);

@@ -62,22 +62,32 @@ def build_small_model(
     preprocessing: dict[str, Any] | None = None,
     beside: bool = False,
     classifier: np.ndarray | None = None,
+    gradient_scale: float = 1.0,
     contract_changes: dict[str, Any] | None = None,
 ) -> SmallModel:
-    """Write the model and say what is in it. `beside`: weights in a file of their own. `batch`: int fixes it."""
+    """Write the model and say what is in it. `beside`: weights in a file of their own. `batch`: int fixes it.
+
+    gradient_scale: what the stored gradients are multiplied by, and the guided image with them.
+    """
     pixels = Preprocessing(*size, **{"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)} | (preprocessing or {}))
     random = np.random.default_rng(7)
     filters = random.normal(size=(CHANNELS, pixels.channels, 2, 2))
     bias = random.normal(size=CHANNELS) + 1
     classifier = random.normal(size=(CLASSES, CHANNELS)) * 3 if classifier is None else classifier
     space = (size[0] // 2, size[1] // 2)
-    weights = {"filters": filters, "bias": bias, "classifier": classifier, "positions": np.array(space[0] * space[1])}
+    weights = {
+        "filters": filters,
+        "bias": bias,
+        "classifier": classifier,
+        "positions": np.array(space[0] * space[1] / gradient_scale),
+    }
     initializers = [onnx.numpy_helper.from_array(value.astype(dtype), name) for name, value in weights.items()]
     integers = {"ranks": [3], "minus_one": -1, "zero": 0, "deepest": 2, "axis_1": [1], "space_axes": [2, 3]}
     initializers += [onnx.numpy_helper.from_array(np.array(v, np.int64), k) for k, v in integers.items()]
     levels = {"plain": _plain_nodes(kind), "map": _map_nodes(constant), "guided": _guided_nodes() if guided else []}
     names = [output for output, nodes in levels.items() if nodes]
     contract = _contract(pixels, space, kind, constant, labels, levels, names)
+    contract = replace(contract, layer=replace(contract.layer, gradient_scale=gradient_scale))
     contract = replace(contract, **contract_changes or {})
     float_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     image = [batch, pixels.channels, *size]

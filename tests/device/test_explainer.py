@@ -248,6 +248,30 @@ def test_a_float16_model_is_fed_and_read_in_float16(make_model, random_frame) ->
     assert explanation.scores.dtype == explanation.guided().dtype == np.float32
 
 
+@pytest.mark.parametrize("mode", ["paper", "pytorch-grad-cam", "authors"])
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
+@pytest.mark.parametrize("scale", [2.0**7, 2.0**-6])
+def test_scaled_gradients_give_the_same_map(make_model, random_frame, scale, method, mode) -> None:
+    plain, scaled = make_model("plain.onnx"), make_model("scaled.onnx", gradient_scale=scale)
+    frame = random_frame()
+    with gcpp_edge.load(plain.path) as one, gcpp_edge.load(scaled.path) as other:
+        expected, found = (explainer(frame, 2, method=method, mode=mode).map for explainer in (one, other))
+    assert expected.max() > 0
+    assert np.allclose(found, expected, rtol=1e-5, atol=0)
+
+
+def test_scaled_gradients_outlive_float16(make_model, random_frame) -> None:
+    """Gradients of 4e-7 keep two bits in float16; times a power of two they are ordinary numbers."""
+    small = np.random.default_rng(7).normal(size=(7, 4)) * 2e-5
+    model = make_model(dtype=np.float16, classifier=small, gradient_scale=2.0**10)
+    frame = random_frame()
+    with gcpp_edge.load(model.path) as explainer:
+        found = explainer(frame, 2).map
+    expected = raw_map(model, frame, 2)
+    assert expected.max() > 0
+    assert np.allclose(found, expected, atol=0.02 * expected.max())
+
+
 def test_weights_beside_the_file_work_at_every_level(make_model, random_frame) -> None:
     expected = make_model("whole.onnx")
     beside = make_model("beside.onnx", beside=True)

@@ -19,6 +19,7 @@ class Case:
     gradients: str = "float32"
     constant: bool = False
     shift: float = 0.3  # of the activations: with -3, ΣA is negative in every channel
+    scale: float = 1.0  # of the gradients as they are stored
 
     def __str__(self):
         return self.name
@@ -29,7 +30,7 @@ class Case:
         slopes = (self.batch, self.channels, *([1] * len(self.space) if self.constant else self.space))
         activations = random.standard_normal(shape) + self.shift
         gradients = away_from_poles(activations, random.standard_normal(slopes))
-        return activations.astype(self.activations), gradients.astype(self.gradients)
+        return activations.astype(self.activations), (gradients * self.scale).astype(self.gradients)
 
 
 def away_from_poles(activations, gradients):
@@ -71,14 +72,21 @@ CASES = [
     Case("float16 activations, float32 gradients", (5, 5), activations="float16"),
     Case("float32 activations, float16 gradients", (5, 5), gradients="float16"),
     Case("float32 activations, constant float16 gradients", (5, 5), gradients="float16", constant=True),
+    Case("gradients times 1024", (7, 7), batch=2, activations="float16", gradients="float16", scale=2.0**10),
+    Case("gradients times 1024, less than a lane", (1, 5), gradients="float16", scale=2.0**10),
+    Case("gradients times 1024, constant", (7, 7), gradients="float16", constant=True, scale=2.0**10),
+    Case("gradients over 256", (5, 7), activations="float16", gradients="float16", scale=2.0**-8),
+    Case("gradients over 256, constant, less than a lane", (1, 3), constant=True, scale=2.0**-8),
+    Case("gradients times 3", (5, 5), scale=3.0),
+    Case("negative sums, gradients times 1024", (7, 7), shift=-3, scale=2.0**10),
 ]
 
 
-def run(table, case_arrays, rule, relu, output, guarded=np.asarray):
+def run(table, case_arrays, rule, relu, output, guarded=np.asarray, scale=1.0):
     activations, gradients = (guarded(array) for array in case_arrays)
     out = output((len(activations), *activations.shape[2:]), np.float32)
     weights = output(activations.shape[:2], np.float32)
-    poles = table.cam(activations, gradients, rule, relu, out, weights)
+    poles = table.cam(activations, gradients, rule, relu, out, weights, gradient_scale=scale)
     return out, weights, poles
 
 
@@ -97,8 +105,8 @@ def assert_same(result, expected, arrays):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_cam_equals_the_reference(compiled, reference, case, rule, relu, output, guarded):
     arrays = case.arrays()
-    expected = run(reference, arrays, rule, relu, output)
-    assert_same(run(compiled, arrays, rule, relu, output, guarded), expected, arrays)
+    expected = run(reference, arrays, rule, relu, output, scale=case.scale)
+    assert_same(run(compiled, arrays, rule, relu, output, guarded, case.scale), expected, arrays)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -118,16 +126,31 @@ def test_constant_gradients_give_what_repeated_ones_give(compiled, rule, output)
     assert_same(run(compiled, (activations, repeated), rule, False, output), once, (activations, gradients))
 
 
+@pytest.mark.parametrize("scale", [2.0**10, 2.0**-8, 2.0**100, 2.0**-100], ids="{:.3g}".format)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("constant", [False, True], ids=["own", "constant"])
+@pytest.mark.parametrize("space", [(1, 5), (7, 7)], ids=["scalar", "vectors"])
+def test_a_power_of_two_costs_no_accuracy(compiled, reference, space, constant, rule, scale, output):
+    activations, gradients = Case("", space, channels=9, constant=constant).arrays()
+    stored = gradients * np.float32(scale)
+    plain = run(reference, (activations, gradients), rule, False, output)
+    for table in (reference, compiled):
+        found = run(table, (activations, stored), rule, False, output, scale=scale)
+        assert_same(found, plain, (activations, gradients))
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**10, 2.0**-8])
 @pytest.mark.parametrize("positions", [3, 8, 21])
 @pytest.mark.parametrize("constant", [False, True], ids=["own", "constant"])
-def test_a_pole_counts_every_position_and_adds_nothing(compiled, reference, positions, constant, output):
+def test_a_pole_counts_every_position_and_adds_nothing(compiled, reference, positions, constant, scale, output):
     activations = np.zeros((1, 2, positions), np.float32)
     activations[0, :, 0] = 4  # ΣA = 4: the pole lies at g = -1/2
     gradients = np.full((1, 2, 1 if constant else positions), -0.5, np.float32)
     gradients[0, 1] = -0.5 + 1e-2
-    result = run(compiled, (activations, gradients), "gradcam++-signed", False, output)
+    gradients *= np.float32(scale)
+    result = run(compiled, (activations, gradients), "gradcam++-signed", False, output, scale=scale)
     assert result[2] == positions and result[1][0, 0] == 0
-    expected = run(reference, (activations, gradients), "gradcam++-signed", False, output)
+    expected = run(reference, (activations, gradients), "gradcam++-signed", False, output, scale=scale)
     assert_same(result, expected, (activations, gradients))
 
 
