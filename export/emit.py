@@ -59,7 +59,7 @@ class Emitter:
     def constant(self, array: np.ndarray) -> Value:
         """A constant tensor; equal ones are stored once."""
         array = np.ascontiguousarray(array)
-        key = (array.dtype.str, array.shape, hashlib.sha256(array.data).digest())
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.view(np.uint8).data).digest())
         if key not in self._constants:
             name = self.graph.fresh(f"{self.prefix}/constant")
             tensor = self.graph.tensor(array, name)
@@ -137,7 +137,13 @@ class Emitter:
         return self.node(operator, (value,), value.shape, **attributes)
 
     def cast(self, value: Value, dtype: int) -> Value:
-        return value if value.dtype == dtype else self.node("Cast", (value,), value.shape, dtype, to=dtype)
+        """`value` in that dtype; a constant is converted at once."""
+        if value.dtype == dtype:
+            return value
+        array = self.graph.constant(value.name)
+        if array is not None:
+            return self.constant(array.astype(numpy_dtype(dtype)))
+        return self.node("Cast", (value,), value.shape, dtype, to=dtype)
 
     # masks
 
@@ -153,9 +159,11 @@ class Emitter:
         """A product with a step: HardSigmoid of slope 2^100, exact at the bound since the slope is a power of two.
 
         ONNX Runtime keeps both nodes in its blocked layout, where Greater and Where cost a reorder each. float16 has no
-        such slope, and attributes are float32: they cannot hold every bound of a float64.
+        such slope, bfloat16 no such operator in every runtime, and attributes are float32: they cannot hold every bound
+        of a float64.
         """
-        if tested.dtype == TensorProto.FLOAT16 or (tested.dtype == TensorProto.DOUBLE and np.float32(bound) != bound):
+        halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+        if tested.dtype in halves or (tested.dtype == TensorProto.DOUBLE and np.float32(bound) != bound):
             limit = self.scalar(bound, tested)
             return self.keep_where(self.greater(tested, limit) if sign > 0 else self.less(tested, limit), value)
         step = self.apply("HardSigmoid", tested, alpha=sign * STEEP, beta=-sign * bound * STEEP)

@@ -272,8 +272,8 @@ class Explainer:
         if call.mode == PAPER:
             maps, poles = self._kernel_maps(activations, gradients, buffers[MAPS], count, call.method)
         else:
-            host = [self._device.download(buffer)[:count] for buffer in (activations, gradients)]
-            maps, poles = reference_maps(call.mode, call.method, *host, layer.gradient_scale), [0] * count
+            A, g = (self._device.download(buffer)[:count] for buffer in (activations, gradients))
+            maps, poles = reference_maps(call.mode, call.method, A, g, layer.gradient_scale), [0] * count
         if not np.isfinite(maps).all():
             raise RuntimeFailure(
                 f"{self._file.path}: the map of layer {layer.name!r} is not finite (NaN or infinity). "

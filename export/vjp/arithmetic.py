@@ -12,8 +12,11 @@ def identity(call: Call, gradient: Gradient) -> Results:
     return [gradient, *call.none()[1:]]
 
 
-@rule("Cast", "CastLike", compact=True)
-def cast(call: Call, gradient: Value) -> Results:
+@rule("Cast", "CastLike", compact=True, sparse=True)
+def cast(call: Call, gradient: Gradient) -> Results:
+    if isinstance(gradient, OneHot):
+        amount = call.emit.cast(gradient.amount, call.x.dtype)
+        return [OneHot(gradient.indices, amount, gradient.shape), *call.none()[1:]]
     return [call.emit.cast(gradient, call.x.dtype), *call.none()[1:]]
 
 
