@@ -12,13 +12,15 @@ from typing import Any
 from onnx import ModelProto
 
 from gcpp_edge import contract
-from gcpp_edge.contract import Contract, Geometry, Preprocessing, contract_from_metadata
+from gcpp_edge.contract import Contract, Geometry, Preprocessing
 from gcpp_edge.errors import SourceError
 from gcpp_edge.export.bake import BakeOptions, assumed_preprocessing, bake, write_contract
 from gcpp_edge.export.check import check as run_check
 from gcpp_edge.export.coverage import Coverage, coverage_of, layers_of
+from gcpp_edge.export.fidelity import Fidelity, check_half, compare, noise, range_notes, reports, samples
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
 from gcpp_edge.export.layers import LayerCandidate
+from gcpp_edge.export.scaling import Feeds, Halved, bake_half, contract_of
 from gcpp_edge.export.sources import (
     Loaded,
     from_torch_source,
@@ -37,6 +39,7 @@ class Report:
     """What an export did. seconds: by step. notes: what was assumed, one sentence each.
 
     files: what was written, `path` first; its weights lie in a second one above 2 GB. bytes: of all.
+    fidelity: what half precision costs, by picture; empty without --precision.
     """
 
     path: Path
@@ -45,6 +48,7 @@ class Report:
     bytes: int
     notes: tuple[str, ...] = ()
     files: tuple[WrittenFile, ...] = ()
+    fidelity: tuple[Fidelity, ...] = ()
 
 
 @dataclass
@@ -77,6 +81,8 @@ def export_file(
     share: float | None = None,
     fill: float | None = None,
     labels: str | Path | Sequence[str] | None = None,
+    precision: str | None = None,
+    pictures: Sequence[tuple[str, Any]] = (),
     check: bool = True,
     external_data: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -85,9 +91,10 @@ def export_file(
     """Writes the explained model of a source and reports what it holds.
 
     source: see sources.FORMS. weights: a state dict. input_size: (height, width). mean, std: per channel, in units of
-    pixel_max (1 or 255). fields: those of bake.BakeOptions: what is explained, and where. external_data: weights in
-    a file of their own beside the output, as above 2 GB. What is written appears whole or not at all. Raises
-    GcppError's children.
+    pixel_max (1 or 255). precision: "fp16" or "bf16"; None leaves the source's. pictures: names and frames (H, W, 3)
+    uint8 BGR, that half precision is calibrated and compared on; noise where there are none. fields: those of
+    bake.BakeOptions: what is explained, and where. external_data: weights in a file of their own beside the output, as
+    above 2 GB. What is written appears whole or not at all. Raises GcppError's children.
     """
     options = BakeOptions(**fields)
     output, steps = writable(output, source), Steps(progress)
@@ -95,22 +102,70 @@ def export_file(
     loaded = steps.run("load", f"Loading {source}", lambda: load_source(source, weights, input_size))
     overrides = Overrides(mean, std, pixel_max, color, geometry, share, fill)
     preprocessing, notes = settle_preprocessing(loaded, input_size, overrides)
-    model = steps.run(
-        "differentiate",
-        "Writing the backward pass",
-        lambda: bake(
-            loaded.forward.model,
-            options,
-            input_size=input_size,
-            preprocessing=preprocessing,
-            labels=names or loaded.labels,
-            provenance=loaded.provenance,
-        ),
-    )
-    if check:
-        steps.run("check", "Checking the gradients", lambda: checked(model, loaded.forward, options))
+    loaded = replace(loaded, preprocessing=preprocessing, labels=tuple(names or loaded.labels))
+    half = _Half(precision, tuple(pictures))
+    model, more = _made(loaded, options, input_size, half, check, steps)
+    fidelity = half.compared(steps)
     files = steps.run("write", f"Writing {output}", lambda: write_model(model, output, external_data))
-    return Report(output, contract_of(model), steps.seconds, sum(file.bytes for file in files), notes, files)
+    written = sum(file.bytes for file in files)
+    return Report(output, contract_of(model), steps.seconds, written, notes + more, files, fidelity)
+
+
+@dataclass
+class _Half:
+    """Half precision as it was asked for, and what was made. precision None: it was not."""
+
+    precision: str | None
+    pictures: tuple[tuple[str, Any], ...] = ()
+    halved: Halved | None = None
+
+    def compared(self, steps: Steps) -> tuple[Fidelity, ...]:
+        """The fidelity report; nothing where there is none to give."""
+        if self.halved is None or not reports(contract_of(self.halved.model)):
+            return ()
+        halved, pictures = self.halved, self.pictures or noise(contract_of(self.halved.model))
+        return tuple(steps.run("compare", "Comparing with float32", lambda: compare(halved, pictures)))
+
+
+def _made(
+    loaded: Loaded, options: BakeOptions, input_size: tuple[int, int] | None, half: _Half, check: bool, steps: Steps
+) -> tuple[ModelProto, tuple[str, ...]]:
+    """The explained model of what was loaded, checked, and notes on it."""
+    given: dict[str, Any] = {
+        "input_size": input_size,
+        "preprocessing": loaded.preprocessing,
+        "labels": loaded.labels,
+        "provenance": loaded.provenance,
+    }
+    forward, precision, writing = loaded.forward, half.precision, "Writing the backward pass"
+    if precision is None:
+        model = steps.run("differentiate", writing, lambda: bake(forward.model, options, **given))
+        if check:
+            steps.run("check", "Checking the gradients", lambda: checked(model, forward, options))
+        return model, ()
+
+    def feeds(described: Contract) -> list[Feeds]:
+        return samples(described, half.pictures)
+
+    made = steps.run("differentiate", writing, lambda: bake_half(forward.model, precision, feeds, options, **given))
+    half.halved = made
+    if check:
+        steps.run("check", "Checking the gradients", lambda: _checked_half(made, precision, forward, options, feeds))
+    return made.model, range_notes(made)
+
+
+def _checked_half(
+    made: Halved,
+    precision: str,
+    forward: ForwardModel,
+    options: BakeOptions,
+    feeds: Callable[[Contract], list[Feeds]],
+) -> None:
+    """The backward pass is held against its oracle in float32, and then half precision against float32."""
+    described = contract_of(made.model)
+    figures = run_check(made.reference, contract_of(made.reference), forward, options)
+    figures["half"] = check_half(made, precision, feeds(described))
+    write_contract(made.model, replace(described, check=figures))
 
 
 def explain_module(
@@ -119,6 +174,7 @@ def explain_module(
     *,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] = (),
+    precision: str | None = None,
     check: bool = True,
     **fields: Any,
 ) -> ModelProto:
@@ -130,7 +186,7 @@ def explain_module(
     loaded = from_torch_source(
         TorchSource(model, preprocessing, tuple(labels), type(model).__name__), None, example_input
     )
-    return _explained(loaded, check, None, fields)
+    return _explained(loaded, check, None, precision, fields)
 
 
 def explain_onnx(
@@ -139,6 +195,7 @@ def explain_onnx(
     input_size: tuple[int, int] | None = None,
     preprocessing: Preprocessing | None = None,
     labels: Sequence[str] = (),
+    precision: str | None = None,
     check: bool = True,
     **fields: Any,
 ) -> ModelProto:
@@ -150,21 +207,15 @@ def explain_onnx(
     else:
         raise SourceError(f"explain_onnx takes an onnx.ModelProto or a path, not {type(model).__name__}.")
     loaded = replace(loaded, preprocessing=preprocessing, labels=tuple(labels))
-    return _explained(loaded, check, input_size, fields)
+    return _explained(loaded, check, input_size, precision, fields)
 
 
-def _explained(loaded: Loaded, check: bool, input_size: tuple[int, int] | None, fields: dict[str, Any]) -> ModelProto:
+def _explained(
+    loaded: Loaded, check: bool, input_size: tuple[int, int] | None, precision: str | None, fields: dict[str, Any]
+) -> ModelProto:
     """The explained model of what was loaded. fields: of BakeOptions."""
-    options = BakeOptions(**fields)
-    result = bake(
-        loaded.forward.model,
-        options,
-        input_size=input_size,
-        preprocessing=loaded.preprocessing,
-        labels=loaded.labels,
-        provenance=loaded.provenance,
-    )
-    return filled(checked(result, loaded.forward, options) if check else result)
+    made, _ = _made(loaded, BakeOptions(**fields), input_size, _Half(precision), check, Steps(None))
+    return filled(made)
 
 
 def list_layers(
@@ -202,10 +253,6 @@ def checked(model: ModelProto, forward: ForwardModel, options: BakeOptions = Bak
     described = contract_of(model)
     write_contract(model, replace(described, check=run_check(model, described, forward, options)))
     return model
-
-
-def contract_of(model: ModelProto) -> Contract:
-    return contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
 
 
 def writable(output: str | Path, source: str = "") -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from gcpp_edge import contract
 from gcpp_edge.contract import ACTIVATIONS, COLOR_OF_CHANNELS, GRADIENTS, GUIDED, MAP, PIXEL_RULES, PLAIN, RESERVED
@@ -19,6 +20,7 @@ from gcpp_edge.export.grids import as_map
 from gcpp_edge.export.layers import LayerCandidate, find_layers
 from gcpp_edge.export.memory import memory_bytes
 from gcpp_edge.export.normalise import normalise, strip_scopes
+from gcpp_edge.export.precision import HALVES, opset_for
 from gcpp_edge.export.recognise import recognise_activations
 from gcpp_edge.export.repeat import Repeater
 from gcpp_edge.export.scores import ScoreTensors, TargetOptions, find_scores
@@ -38,12 +40,24 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Rescale:
+    """Powers of two that gradients are multiplied by on their way, by tensor, so that float16 holds them (scaling.py).
+
+    map: on the way to the layers; what is left there stands in the metadata. guided: on the way to the picture, where
+    it is divided out again.
+    """
+
+    map: Mapping[str, float] = field(default_factory=dict)
+    guided: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BakeOptions:
     """What is baked into a model, beyond its own network.
 
     layer: module path or tensor, or several of them; None for the last features with a spatial extent. token_grid:
     (h, w) of layers of tokens, where it is not recognised. guided: adds the pixel-space backward image under
-    `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained.
+    `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained. rescale: see Rescale.
     """
 
     layer: str | Sequence[str] | None = None
@@ -51,6 +65,7 @@ class BakeOptions:
     guided: bool = False
     pixel_rule: str = "guided"
     target: TargetOptions = TargetOptions()
+    rescale: Rescale = Rescale()
 
     def __post_init__(self) -> None:
         if self.pixel_rule not in PIXEL_RULES:
@@ -87,7 +102,18 @@ def bake(
     Raises ExportError's children.
     """
     options = replace(options, **fields)
-    graph = Graph(normalise(model, input_size))
+    return bake_normal(normalise(model, input_size), options, preprocessing, labels, provenance)
+
+
+def bake_normal(
+    model: ModelProto,
+    options: BakeOptions,
+    preprocessing: contract.Preprocessing | None = None,
+    labels: Sequence[str] = (),
+    provenance: Provenance = Provenance(),
+) -> ModelProto:
+    """The explained model of one in normal form, which it uses up. The rest as in bake."""
+    graph = Graph(model)
     _refuse_reserved(graph)
     scores = find_scores(graph, options.target)
     chosen = find_layers(graph, scores, options.layers, options.token_grid)
@@ -184,7 +210,8 @@ class _Builder:
         """Activations and gradients of every layer, and what the aim gives."""
         for name, value in self.aim.outputs.items():
             self.name_output(MAP, name, value)
-        found = self._differentiate([layer.tensor for layer in self.layers], "gradient")
+        rescale = self.options.rescale.map
+        found = self._differentiate([layer.tensor for layer in self.layers], "gradient", rescale)
         layers = []
         for number, layer in enumerate(self.layers, 1):
             names = [name if number == 1 else f"{name}_{number}" for name in (ACTIVATIONS, GRADIENTS)]
@@ -193,20 +220,29 @@ class _Builder:
             constant = all(size == 1 for size in gradients.shape[2:])
             self.name_output(MAP, names[0], activations)
             self.name_output(MAP, names[1], self._per_target(gradients))
-            layers.append(_layer(layer, constant, names))
+            layers.append(_layer(layer, constant, names, self._scale_at(layer.tensor, rescale)))
         self._end_level(MAP)
         return layers
 
     def add_guided_level(self) -> None:
-        """The pixel-space backward image."""
-        image = self.graph.image
-        found = self._differentiate([image], self.options.pixel_rule)[image]
+        """The pixel-space backward image, float32 also where the network is not: it is no longer scaled."""
+        image, rescale = self.graph.image, self.options.rescale.guided
+        found = self._differentiate([image], self.options.pixel_rule, rescale)[image]
         found = self.emit.dense(found, self.graph.value(image).shape)
+        if found.dtype in HALVES:
+            found = self.emit.cast(found, TensorProto.FLOAT)
+        found = self.emit.scale(found, 1 / self._scale_at(image, rescale))
         self.name_output(GUIDED, GUIDED, self._per_target(found))
         self._end_level(GUIDED)
 
-    def _differentiate(self, tensors: list[str], pixel_rule: str) -> dict[str, Value]:
-        return differentiate(self.graph, self.emit, self.steps, self.aim.seeds, tensors, pixel_rule)
+    def _differentiate(self, tensors: list[str], pixel_rule: str, rescale: Mapping[str, float]) -> dict[str, Value]:
+        return differentiate(self.graph, self.emit, self.steps, self.aim.seeds, tensors, pixel_rule, rescale)
+
+    def _scale_at(self, tensor: str, rescale: Mapping[str, float]) -> float:
+        """What the gradient at a tensor is multiplied by: all factors on the way from the scores to it."""
+        place = {name: index for index, node in enumerate(self.graph.nodes) for name in node.output}
+        start = place.get(tensor, -1)
+        return math.prod(factor for name, factor in rescale.items() if place[name] >= start)
 
     def _per_target(self, value: Value) -> Value:
         return value if self.repeater is None else self.repeater.unfolded(value)
@@ -222,6 +258,8 @@ class _Builder:
 
     def name_output(self, level: str, name: str, value: Value) -> None:
         """Makes a value the output of that name: by renaming it, or through an Identity where it has one already."""
+        if value.dtype == TensorProto.BFLOAT16:  # no device reads it, and float32 loses nothing of it
+            value = self.emit.cast(value, TensorProto.FLOAT)
         taken = {*self.graph.inputs, *self.graph.outputs, *self.graph.initializers, *self.renamed}
         if value.name in taken:
             copy = self.graph.fresh(f"gcpp/{name}")
@@ -269,6 +307,7 @@ class _Builder:
         result.graph.input.extend(_info(value) for value in self.aim.inputs)
         result.graph.output.extend(_info(self.infos[name]) for name in self._ordered(self.infos))
         result.graph.name = "explained"
+        result.opset_import[0].version = opset_for(result)
         result.producer_name, result.producer_version = "gcpp-edge", _version()
         return result
 
@@ -291,7 +330,7 @@ def _version() -> str:
     return __version__
 
 
-def _layer(chosen: LayerCandidate, constant: bool, names: list[str]) -> contract.Layer:
+def _layer(chosen: LayerCandidate, constant: bool, names: list[str], scale: float) -> contract.Layer:
     activations, gradients = names
     return contract.Layer(
         chosen.name,
@@ -303,6 +342,7 @@ def _layer(chosen: LayerCandidate, constant: bool, names: list[str]) -> contract
         gradients,
         layout=chosen.layout,
         skip=chosen.skip,
+        gradient_scale=scale,
     )
 
 

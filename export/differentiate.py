@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from onnx import NodeProto
+from onnx import NodeProto, helper
 
 from gcpp_edge.errors import MissingRuleError, UnsupportedGraphError
 from gcpp_edge.export.emit import Emitter
@@ -18,6 +19,7 @@ from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, elements
 from gcpp_edge.export.vjp import WITHOUT_GRADIENT, Call, Gradient, OneHot, Rule, find_rule
 
 OPSET = 20
+MARKER = "gcpp/gradient/"
 
 
 def differentiate(
@@ -27,16 +29,20 @@ def differentiate(
     seeds: Mapping[str, Gradient],
     targets: Iterable[str],
     pixel_rule: str = "gradient",
+    rescale: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Value]:
     """Gradients at `targets`, given those at the keys of `seeds`.
 
     nodes: the forward nodes in order, with recognised activations as one node (recognise.recognise_activations).
+    rescale: factors that gradients are multiplied by as they arrive at tensors that every path goes through, so that
+    half precision can hold them; 1 leaves a marker there, named after the tensor (scaling.py).
     Returns a value per target; its shape holds 1 along axes where it is constant. Raises MissingRuleError for an
     operator without a rule, UnsupportedGraphError where a rule refuses or a target is not reached.
     """
     nodes, targets = list(nodes), list(targets)
     between = _differentiable(targets, nodes) & graph.needed_for(seeds, nodes)
-    walk = _Walk(graph, emit, targets, list(seeds), between, pixel_rule, {name: [seed] for name, seed in seeds.items()})
+    pending = {name: [seed] for name, seed in seeds.items()}
+    walk = _Walk(graph, emit, targets, list(seeds), between, pixel_rule, rescale, pending)
     for node in reversed(nodes):
         gradients = [walk.arrived(name) for name in node.output]
         if any(gradient is not None for gradient in gradients) and between.intersection(node.input):
@@ -67,6 +73,7 @@ class _Walk:
     sources: list[str]
     between: set[str]
     pixel_rule: str
+    rescale: Mapping[str, float]
     pending: dict[str, list[Gradient]]
     found: dict[str, Value] = field(default_factory=dict)
 
@@ -75,10 +82,12 @@ class _Walk:
         if name not in self.pending:
             return None
         parts = self.pending.pop(name)
+        gradient = parts[0] if len(parts) == 1 else self._summed(parts)
+        if name in self.rescale:
+            gradient = rescaled(self.emit, gradient, self.rescale[name], name)
         if name in self.targets:
-            self.found[name] = self._summed(parts)
-            return self.found[name]
-        return parts[0] if len(parts) == 1 else self._summed(parts)
+            gradient = self.found[name] = self._summed([gradient])
+        return gradient
 
     def _summed(self, parts: list[Gradient]) -> Value:
         total, *rest = (part.dense(self.emit) if isinstance(part, OneHot) else part for part in parts)
@@ -133,6 +142,20 @@ def _form(call: Call, rule: Rule, gradient: Gradient | None, value: Value | None
     if isinstance(gradient, OneHot):
         gradient = gradient.dense(call.emit)
     return gradient if rule.compact else call.emit.dense(gradient, value.shape)
+
+
+def rescaled(emit: Emitter, gradient: Gradient, factor: float, tensor: str) -> Gradient:
+    """The gradient at a tensor times a factor; where that is 1, the same behind a node that names the tensor."""
+    if isinstance(gradient, OneHot):
+        amount = rescaled(emit, gradient.amount, factor, tensor)
+        assert isinstance(amount, Value)
+        return OneHot(gradient.indices, amount, gradient.shape)
+    if factor != 1:
+        return emit.scale(gradient, factor)
+    name = emit.graph.fresh(f"{MARKER}{tensor}")
+    emit.nodes.append(helper.make_node("Identity", [gradient.name], [name], name=name, doc_string=tensor))
+    value = emit.graph.values[name] = Value(name, gradient.shape, gradient.dtype)
+    return value
 
 
 def unbroadcast(emit: Emitter, gradient: Value, output: Shape, source: Shape) -> Value:

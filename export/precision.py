@@ -15,12 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper, shape_inference
 
 from gcpp_edge.contract import MAX_OPSET
 from gcpp_edge.errors import MissingDependencyError, SourceError, UnsupportedGraphError
-from gcpp_edge.export.graph import Graph, attribute, numpy_dtype, without_large_constants
+from gcpp_edge.export.graph import Graph, attribute, numpy_dtype
 from gcpp_edge.export.recognise import recognise_activations
+from gcpp_edge.export.weights import array_of, weights_of, without_large_constants
 
 FP16, BF16 = "fp16", "bf16"
 PRECISIONS = {FP16: TensorProto.FLOAT16, BF16: TensorProto.BFLOAT16}
@@ -89,28 +90,27 @@ def to_precision(model: ModelProto, precision: str) -> ModelProto:
         raise SourceError(f"--precision {precision}: the network holds {names}; expected a float32 one.")
     conversion = _Conversion(graph, half, converts=half not in found)
     conversion.run()
-    del result.graph.value_info[:]
     _require_typed(result)
     return result
 
 
 def to_float32(model: ModelProto) -> ModelProto:
     """The same network with every float16 or bfloat16 tensor in float32: what a half-precision one is held against."""
-    result = ModelProto()
+    result, store = ModelProto(), weights_of(model)
     result.CopyFrom(model)
+    made = numpy_helper.from_array if store is None else store.tensor
     for tensor in result.graph.initializer:
         if tensor.data_type in HALVES:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+            tensor.CopyFrom(made(array_of(tensor).astype(np.float32), tensor.name))
     for node in result.graph.node:
         for entry in node.attribute:
             if node.op_type == "Cast" and entry.name == "to" and entry.i in HALVES:
                 entry.i = TensorProto.FLOAT
             if entry.HasField("t") and entry.t.data_type in HALVES:
                 entry.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(entry.t).astype(np.float32)))
-    for value in (*result.graph.input, *result.graph.output):
+    for value in (*result.graph.input, *result.graph.output, *result.graph.value_info):
         if value.type.tensor_type.elem_type in HALVES:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
-    del result.graph.value_info[:]
     return result
 
 
@@ -160,6 +160,22 @@ class _Conversion:
         kept = [tensor for tensor in model.initializer if tensor.name in used]
         del model.initializer[:]
         model.initializer.extend(kept)
+        self._note_shapes()
+
+    def _note_shapes(self) -> None:
+        """The shapes that normal form notes, under the types and names that tensors have now."""
+        model, noted = self.graph.model.graph, []
+        for value in model.value_info:
+            forms = {self.names.get(value.name, value.name): self.dtypes.get(value.name)}
+            forms |= {result: dtype for (name, dtype), result in self.casts.items() if name == value.name}
+            for name, dtype in forms.items():
+                note = ValueInfoProto.FromString(value.SerializeToString())
+                note.name = name
+                noted.append(note)
+                note.type.tensor_type.elem_type = dtype or value.type.tensor_type.elem_type
+        ends = {end.name for end in (*model.input, *model.output)}
+        del model.value_info[:]
+        model.value_info.extend(note for note in noted if note.name not in ends)
 
     # which nodes stay in float32
 
@@ -226,7 +242,7 @@ class _Conversion:
             if not self.converts or not self._is_float(value.name):
                 continue
             self.dtypes[value.name] = TensorProto.FLOAT
-            if self.half == TensorProto.FLOAT16 and len(value.type.tensor_type.shape.dim) >= 4:
+            if self.half == TensorProto.FLOAT16 and value.name == self.graph.image:
                 value.type.tensor_type.elem_type = self.dtypes[value.name] = TensorProto.FLOAT16
 
     def _convert(self, node: NodeProto) -> None:
@@ -295,7 +311,7 @@ class _Conversion:
             with np.errstate(over="ignore"):  # of a Clip's bound; others were seen to fit
                 narrow = array.astype(numpy_dtype(self.half))
             result = self.graph.fresh(f"{name}/half")
-            self.graph.model.graph.initializer.append(numpy_helper.from_array(narrow, result))
+            self.graph.model.graph.initializer.append(self.graph.tensor(narrow, result))
             self.casts[name, self.half] = result
         return self.casts[name, self.half]
 

@@ -85,7 +85,7 @@ class Explainer:
         self._networks: dict[str, Network] = {}
         self._is_closed = False
         self._method = method or file.contract.method
-        self._pixel_arithmetic = _pixel_arithmetic(file.contract.preprocessing)
+        self._pixel_arithmetic = pixel_arithmetic(file.contract.preprocessing)
         if len(file.contract.layer.space) != 2:
             raise ModelError(
                 f"{file.path}: its layer {file.contract.layer.name!r} has the extent {file.contract.layer.space}; "
@@ -309,7 +309,7 @@ def _parts(batch: list[_Frame], size: int | None) -> list[list[_Frame]]:
     return [batch[start : start + step] for start in range(0, len(batch), step)]
 
 
-def _pixel_arithmetic(pixels: Preprocessing) -> tuple[NDArray[np.float32], ...]:
+def pixel_arithmetic(pixels: Preprocessing) -> tuple[NDArray[np.float32], ...]:
     """scale, bias and fill of the preprocess kernel, (C,) float32: x = (pixel / 255 * pixel_max - mean) / std."""
     std, mean = np.array(pixels.std, np.float64), np.array(pixels.mean, np.float64)
     scale, bias = pixels.pixel_max / 255 / std, -mean / std

@@ -9,10 +9,13 @@ import typer
 
 from gcpp_edge.cli import terminal
 from gcpp_edge.cli.describe import contract_tables
+from gcpp_edge.cli.pictures import find_pictures, read_picture
 from gcpp_edge.contract import CLASS, CLASSES, DETECTION, REGION, SEED
 from gcpp_edge.errors import SourceError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from gcpp_edge.export import Report
     from gcpp_edge.export.scores import TargetOptions
 
@@ -67,6 +70,13 @@ def export(
     class_count: Annotated[
         int | None, typer.Option(min=1, help="Of detections: how many classes.", show_default="the rest")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp16 or bf16: network and backward pass.", show_default="the source's")
+    ] = None,
+    fidelity: Annotated[
+        list[str] | None,
+        typer.Option(help="Pictures (file, folder, pattern; several times) to calibrate and compare --precision on."),
+    ] = None,
     check: Annotated[bool, typer.Option(help="Hold the result against autograd or finite differences.")] = True,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Weights in a file beside the model's, as above 2 GB.")
@@ -93,6 +103,8 @@ def export(
 
       gcpp-edge export mine.networks:faces --layer backbone.block3 --layer backbone.block4 -o faces.explained.onnx
 
+      gcpp-edge export net.onnx --precision fp16 --fidelity pictures/ -o net.fp16.onnx
+
       gcpp-edge export segmenter.onnx --target region -o segmenter.explained.onnx
 
       gcpp-edge export yolo.onnx --target detection --first-class 4 -o yolo.explained.onnx
@@ -118,6 +130,8 @@ def export(
         "labels": labels,
         "guided": guided,
         "pixel_rule": pixel_rule,
+        "precision": precision,
+        "pictures": read_pictures(fidelity or [], precision),
         "check": check,
         "external_data": external_data,
     }
@@ -128,6 +142,13 @@ def export(
         terminal.print_json(report_document(report))
     else:
         _print_report(report)
+
+
+def read_pictures(arguments: list[str], precision: str | None) -> list[tuple[str, Any]]:
+    """The names and frames of the pictures that half precision is compared on; SourceError without --precision."""
+    if arguments and precision is None:
+        raise SourceError("--fidelity goes with --precision: the source's own is what it would be compared with.")
+    return [(path.name, read_picture(path)) for path in find_pictures(arguments)]
 
 
 def _export(source: str, output: Path, options: dict[str, Any]) -> Report:
@@ -194,6 +215,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "seconds": report.seconds,
         "notes": report.notes,
         "contract": report.contract,
+        "fidelity": report.fidelity,
     }
 
 
@@ -202,8 +224,35 @@ def _print_report(report: Report) -> None:
     for each in contract_tables(report.contract):
         answers.print(each)
         answers.print()
+    if report.fidelity:
+        answers.print(_fidelity_table(report))
+        answers.print()
     seconds = sum(report.seconds.values())
     for file in report.files:
         made = f", made in {seconds:.1f} s" if file.path == report.path else ", its weights: keep the two together"
         terminal.print_file_line(answers, file.path, f"{terminal.size_text(file.bytes)}{made}")
     terminal.remark(f"next: gcpp-edge explain {report.path} PICTURES -o out")
+
+
+def _fidelity_table(report: Report) -> Table:
+    """A row a picture, and what holds for all of them."""
+    columns = ("picture", ">map correlation", ">largest difference", ">largest change of a probability", "best class")
+    found = report.fidelity
+    rows = [
+        (
+            one.picture,
+            f"{one.correlation:.6f}",
+            f"{one.difference:.4f}",
+            f"{one.probability:.4f}",
+            _same(one.same_class),
+        )
+        for one in found
+    ]
+    worst = min(one.correlation for one in found), max(one.difference for one in found)
+    change, same = max(one.probability for one in found), sum(one.same_class for one in found)
+    rows.append(("worst", f"{worst[0]:.6f}", f"{worst[1]:.4f}", f"{change:.4f}", f"same in {same} of {len(found)}"))
+    return terminal.table("half precision beside float32", columns, rows)
+
+
+def _same(same: bool) -> str:
+    return "same" if same else "another"

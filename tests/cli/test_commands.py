@@ -191,3 +191,33 @@ def test_any_other_input_size_is_refused(text: str) -> None:
 
 def test_numbers_stand_between_commas() -> None:
     assert parse_numbers("--mean", "0.5, 1,2e-1") == (0.5, 1.0, 0.2)
+
+
+def test_half_precision_is_exported_and_compared_with_float32(run, folder, tmp_path):
+    given = [folder / "network.onnx", "--guided", "--precision", "fp16", "-o", tmp_path / "half.onnx"]
+    pictures = ["--fidelity", folder / "wide.jpg", "--fidelity", folder / "tall.png"]
+    printed = run("export", *given, *pictures)
+    assert printed.status == 0, printed.err
+    assert "half precision beside float32" in printed.out and "same in 2 of 2" in printed.out
+    document = json.loads(run("export", *given, *pictures, "--json").out)
+    assert [one["picture"] for one in document["fidelity"]] == ["wide.jpg", "tall.png"]
+    assert all(one["correlation"] > 0.999 for one in document["fidelity"])
+    assert document["contract"]["layer"]["gradient_scale"] > 1
+    assert document["contract"]["check"]["half"]["precision"] == "fp16"
+    explained = run("explain", tmp_path / "half.onnx", folder / "wide.jpg", "-o", tmp_path / "out")
+    assert explained.status == 0, explained.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--precision", "fp8"], 'Unknown precision "fp8"; expected one of fp16, bf16'),
+        (["--fidelity", "wide.jpg"], "--fidelity goes with --precision"),
+        (["--precision", "fp16", "--fidelity", "missing.jpg"], "missing.jpg"),
+    ],
+)
+def test_half_precision_options_that_do_not_fit_are_refused(run, folder, tmp_path, options, words):
+    result = run("export", folder / "network.onnx", "-o", tmp_path / "half.onnx", *options)
+    assert result.status == 2
+    assert words in result.err and len(result.err.strip().splitlines()) == 1
+    assert not (tmp_path / "half.onnx").exists()

@@ -93,7 +93,7 @@ REFUSALS = [
     Refusal("a contract that is no JSON", with_metadata("{"), ModelError, "metadata is damaged"),
     Refusal("a contract of another kind", with_metadata("[1]"), ModelError, "metadata is damaged"),
     Refusal("a contract without its parts", with_metadata('{"version": 1}'), ModelError, "metadata is damaged"),
-    Refusal("a gradient scale of zero", with_field(layer__gradient_scale=0), ModelError, "gradient_scale \\\\[0\\\\]"),
+    Refusal("a gradient scale of zero", with_field(layer__gradient_scale=0), ModelError, r"gradient_scale \[0\]"),
     Refusal("an endless gradient scale", with_field(layer__gradient_scale=1e39), ModelError, "gradient_scale"),
     Refusal("a list for the layer", with_field(layer=[1]), ModelError, "metadata is damaged"),
     Refusal("a std of words", with_field(preprocessing__std=["a", "b", "c"]), ModelError, "finite numbers"),

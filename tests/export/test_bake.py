@@ -169,7 +169,8 @@ def test_a_source_is_not_changed():
 def test_half_precision_stays_half():
     model = bake(classifier(dtype=np.float16), guided=True)
     found = run(model, pictures(dtype=np.float16), [-1, 2])
-    assert {found[name].dtype for name in ("activations", "gradients", "guided")} == {np.dtype(np.float16)}
+    assert {found[name].dtype for name in ("activations", "gradients")} == {np.dtype(np.float16)}
+    assert found["guided"].dtype == np.float32  # what scales its backward pass has is divided out of it
     exact = run(bake(classifier(dtype=np.float32)), pictures(), [-1, 2])
     np.testing.assert_allclose(found["gradients"], exact["gradients"], rtol=2e-2, atol=1e-3)
 

@@ -13,16 +13,14 @@ ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime runs the rounding 
 from small_models import classifier  # noqa: E402
 from test_bake import contract_of, run  # noqa: E402
 
-from gcpp_edge.export.bake import bake  # noqa: E402
+from gcpp_edge.export.bake import BakeOptions, bake_normal  # noqa: E402
 from gcpp_edge.export.normalise import normalise  # noqa: E402
-from gcpp_edge.export.precision import opset_for, to_precision  # noqa: E402
+from gcpp_edge.export.precision import to_precision  # noqa: E402
 from gcpp_edge.export.rounding import as_rounded  # noqa: E402
 
 
 def explained(precision, head="linear"):
-    model = bake(to_precision(normalise(classifier(head=head)), precision), guided=True)
-    model.opset_import[0].version = opset_for(model)
-    return model
+    return bake_normal(to_precision(normalise(classifier(head=head)), precision), BakeOptions(guided=True))
 
 
 def product_model():
