@@ -131,8 +131,6 @@ def infer_values(model: ModelProto) -> dict[str, Value]:
     return values
 
 
-
-
 def _shape(name: str, shape: onnx.TensorShapeProto) -> Shape:
     return tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{name}.{axis}"

@@ -13,6 +13,7 @@ ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime runs the converted
 from small_models import classifier  # noqa: E402
 
 from gcpp_edge.errors import SourceError  # noqa: E402
+from gcpp_edge.export import weights  # noqa: E402
 from gcpp_edge.export.graph import infer_values  # noqa: E402
 from gcpp_edge.export.normalise import normalise  # noqa: E402
 from gcpp_edge.export.precision import FLOAT32_OPERATORS, to_float32, to_precision  # noqa: E402
@@ -256,6 +257,24 @@ def test_a_source_is_not_changed():
     to_precision(source, "fp16")
     to_float32(source)
     assert source.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_weights_that_lie_beside_the_graph_are_converted_too(precision, monkeypatch):
+    expected = [to_precision(normalise(classifier()), precision)]
+    expected.append(to_float32(expected[0]))
+    monkeypatch.setattr(weights, "LARGE_BYTES", 0)
+    light, store = weights.set_aside(classifier())
+    half = to_precision(normalise(light), precision)
+    found = [half, to_float32(half)]
+    assert all(weights.weights_of(model) is store for model in found)
+    for model, whole in zip(found, expected, strict=True):
+        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
+        for tensor in weights.filled(model).graph.initializer:
+            array = numpy_helper.to_array(tensor)
+            assert array.dtype == arrays[tensor.name].dtype
+            assert np.array_equal(array, arrays.pop(tensor.name))
+        assert not arrays
 
 
 def test_every_operator_that_stays_in_float32_says_why():
