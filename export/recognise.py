@@ -1,4 +1,4 @@
-"""Recognises what exporters spell out in several nodes: SiLU, HardSwish, GELU, and quantisation to integers and back.
+"""Recognises what exporters spell out: SiLU, HardSwish, GELU, ReLU, and quantisation to integers and back.
 
 The graph stays as it is; the reverse walk is given one internal node in place of each group.
 """
@@ -17,17 +17,16 @@ def recognise_activations(graph: Graph) -> list[NodeProto]:
     """The forward nodes with each spelled-out activation as one internal node. The graph itself stays as it is.
 
     x * Sigmoid(x) is SiLU, which rectifies; taken as a gate it would pass guided gradients through its product.
-    The same holds for GELU in terms of Erf and for x * HardSigmoid(x).
+    The same holds for GELU in terms of Erf or of Sigmoid, for x * HardSigmoid(x), and for the larger of x and 0.
     """
-    nodes = list(graph.nodes)
+    gone: set[int] = set()
+    replaced: dict[int, NodeProto] = {}
     for node in graph.nodes:
-        found = _silu(graph, node) or _hard_swish(graph, node) or _gelu(graph, node) or _quantised(graph, node)
+        found = next((found for pattern in PATTERNS if (found := pattern(graph, node)) is not None), None)
         if found is not None:
-            members, replacement = found
-            nodes = [n for n in nodes if not any(n is member for member in members)]
-            position = next(i for i, n in enumerate(nodes) if n is node)
-            nodes[position] = replacement
-    return nodes
+            members, replaced[id(node)] = found
+            gone.update(map(id, members))
+    return [replaced.get(id(node), node) for node in graph.nodes if id(node) in replaced or id(node) not in gone]
 
 
 Found = tuple[list[NodeProto], NodeProto]
@@ -49,10 +48,36 @@ def _alone(graph: Graph, node: NodeProto) -> bool:
 
 
 def _silu(graph: Graph, node: NodeProto) -> Found | None:
-    found = _gate(graph, node, "Sigmoid")
-    if found is None or not _alone(graph, found[0]):
+    """x * Sigmoid(slope x): SiLU, and with a slope of 1.702 the short form of GELU."""
+    if node.op_type != "Mul":
         return None
-    return [found[0]], helper.make_node("Silu", [found[1]], list(node.output), name=node.name, domain=INTERNAL)
+    for x, gated in (tuple(node.input), tuple(reversed(node.input))):
+        gate = graph.producers.get(gated)
+        if gate is None or gate.op_type != "Sigmoid":
+            continue
+        slope, scaled = _slope(graph, gate.input[0], x)
+        if slope > 0 and all(_alone(graph, member) for member in (gate, *scaled)):
+            silu = helper.make_node("Silu", [x], list(node.output), name=node.name, domain=INTERNAL, slope=slope)
+            return [gate, *scaled], silu
+    return None
+
+
+def _slope(graph: Graph, name: str, x: str) -> tuple[float, list[NodeProto]]:
+    """How many times x a tensor is, with the node that makes it so; 0 where it is something else."""
+    if name == x:
+        return 1.0, []
+    scaled = graph.producers.get(name)
+    if scaled is None or scaled.op_type != "Mul" or x not in scaled.input:
+        return 0.0, []
+    return _scalar(graph, scaled) or 0.0, [scaled]
+
+
+def _relu(graph: Graph, node: NodeProto) -> Found | None:
+    """Max(x, 0), as exporters write a clamp from below."""
+    if node.op_type != "Max" or len(node.input) != 2 or _scalar(graph, node) != 0:
+        return None
+    x = next((name for name in node.input if graph.constant(name) is None), None)
+    return None if x is None else ([], helper.make_node("Relu", [x], list(node.output), name=node.name))
 
 
 def _hard_swish(graph: Graph, node: NodeProto) -> Found | None:
@@ -125,3 +150,6 @@ def _quantised(graph: Graph, node: NodeProto) -> Found | None:
     pair = helper.make_node("FakeQuantize", inputs, list(node.output), name=name, domain=INTERNAL, axis=axis)
     # others may read the integers, and none of them takes a gradient
     return ([quantise] if _alone(graph, quantise) else []), pair
+
+
+PATTERNS = (_silu, _hard_swish, _gelu, _relu, _quantised)

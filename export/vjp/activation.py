@@ -129,12 +129,12 @@ def hard_swish(call: Call, gradient: Value) -> Results:
 
 @rule("Silu", domain=INTERNAL, compact=True)
 def silu(call: Call, gradient: Value) -> Results:
-    """x s(x): s + y (1 - s)."""
-    emit, x, y = call.emit, call.x, call.y
+    """x s(b x) with slope b: s + b y (1 - s)."""
+    emit, x, y, slope = call.emit, call.x, call.y, call.attribute("slope", 1.0)
 
     def passes(g: Value) -> Value:
-        s = emit.apply("Sigmoid", x)
-        return emit.multiply(g, emit.subtract(emit.add(s, y), emit.multiply(y, s)))
+        s, rising = emit.apply("Sigmoid", emit.scale(x, slope)), emit.scale(y, slope)
+        return emit.multiply(g, emit.subtract(emit.add(s, rising), emit.multiply(rising, s)))
 
     return rectified(call, gradient, passes)
 

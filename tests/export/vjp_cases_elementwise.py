@@ -26,6 +26,13 @@ ELEMENTWISE = [
         (("Sigmoid", ["x"], ["s"], {}), ("Mul", ["x", "s"], ["y"], {})),
     ),
     Case(
+        "gelu in short, spelled out",
+        IMAGE,
+        (("Mul", ["x", "slope"], ["a"], {}), ("Sigmoid", ["a"], ["s"], {}), ("Mul", ["x", "s"], ["y"], {})),
+        constants={"slope": np.float64(1.702)},
+    ),
+    Case("relu as a maximum", IMAGE, (("Max", ["x", "zero"], ["y"], {}),), constants={"zero": np.float64(0)}),
+    Case(
         "hard swish, spelled out",
         IMAGE,
         (("HardSigmoid", ["x"], ["s"], {"alpha": 1 / 6, "beta": 0.5}), ("Mul", ["s", "x"], ["y"], {})),
