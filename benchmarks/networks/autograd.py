@@ -29,7 +29,8 @@ def _broadcast_in_dim(x: Any, shape: Any, axes: Any) -> Any:
     return x.reshape(sizes).expand(*shape)
 
 
-PRIMS = {  # these have no backward pass of their own
+INSTEAD = {  # the first has strides that differ between back ends, the others no backward pass of their own
+    torch.ops.aten.view.default: torch.reshape,
     torch.ops.prims.convert_element_type.default: lambda x, dtype: x.to(dtype),
     torch.ops.prims.var.default: lambda x, axes, correction=1: torch.var(x, axes, correction=correction),
     torch.ops.prims.broadcast_in_dim.default: _broadcast_in_dim,
@@ -118,7 +119,7 @@ class _Watcher(torch.fx.Interpreter):
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Where a program names float32, the dtype that it runs in is meant."""
         args, kwargs = torch.fx.node.map_aggregate((args, kwargs), self._meant)
-        target = PRIMS.get(target, target)
+        target = INSTEAD.get(target, target)
         return super().call_function(target, args, kwargs)
 
     def _meant(self, value: Any) -> Any:

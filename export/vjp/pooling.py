@@ -80,6 +80,9 @@ def _woven(call: Call, taps: Taps, window: Window) -> Value:
             axis.last - offset - (size - 1)
             for axis, (_, offset), size in zip(axes, places, value.shape[2:], strict=True)
         ]
+        edges = zip(value.shape[2:], before, after, strict=True)
+        if any(min(first, last) <= -size for size, first, last in edges):
+            continue  # a tap that lies in the padding of every window
         placed = emit.pad(value, window.axes, before, after)
         phase = tuple(phase for phase, _ in places)
         sums[phase] = emit.add(sums[phase], placed) if phase in sums else placed
