@@ -53,6 +53,7 @@ class Graph:
         self.values = infer_values(model)
         self._names = set(self.values) | set(self.producers) | set(self.initializers)
         self._names |= {node.name for node in self.nodes}
+        self._counts: dict[str, int] = {}
         self._constants: dict[str, np.ndarray] = {}
 
     def value(self, name: str) -> Value:
@@ -91,9 +92,11 @@ class Graph:
 
     def fresh(self, stem: str) -> str:
         """A name that the graph does not hold yet, and holds from now on."""
-        name, count = stem, 1
+        name, count = stem, self._counts.get(stem, 0)
         while name in self._names:
-            name, count = f"{stem}_{count}", count + 1
+            count += 1
+            name = f"{stem}_{count}"
+        self._counts[stem] = count  # those below are taken
         self._names.add(name)
         return name
 

@@ -10,6 +10,7 @@ import ast
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from onnx import NodeProto
 
@@ -186,11 +187,16 @@ def _only_weightless(graph: Graph, name: str, logits: str) -> bool:
 # names
 
 
+@cache  # a network has many more nodes than modules
+def _parsed(scopes: str) -> tuple[str, ...]:
+    return tuple(scope for scope in ast.literal_eval(scopes)[:-1] if scope)
+
+
 def scopes_of(node: NodeProto) -> list[str]:
     """The module paths that a node is in, outermost first; from slashes in its output's name where there are none."""
     for entry in node.metadata_props:
         if entry.key == SCOPES:
-            return [scope for scope in ast.literal_eval(entry.value)[:-1] if scope]
+            return list(_parsed(entry.value))
     parts = [part for part in node.output[0].split("/") if part][:-1]
     joined = ["/".join(parts[: i + 1]) for i in range(len(parts))]
     return list(dict.fromkeys([*joined, *parts]))

@@ -18,11 +18,16 @@ def memory_bytes(graph: Graph, nodes: list[NodeProto], outputs: Iterable[str]) -
 def _peak(graph: Graph, nodes: list[NodeProto], outputs: set[str]) -> int:
     last = {name: index for index, node in enumerate(nodes) for name in node.input}
     alive = {name: _bytes(graph, name) for name in graph.inputs}
-    peak = 0
+    total, peak = sum(alive.values()), 0
     for index, node in enumerate(nodes):
-        alive.update({name: _bytes(graph, name) for name in node.output if name})
-        peak = max(peak, sum(alive.values()))
-        alive = {name: size for name, size in alive.items() if last.get(name, -1) > index or name in outputs}
+        made = {name: _bytes(graph, name) for name in node.output if name and name not in alive}
+        alive |= made
+        total += sum(made.values())
+        peak = max(peak, total)
+        touched = {*node.input, *node.output, *(graph.inputs if index == 0 else ())}
+        for name in touched - outputs:
+            if name in alive and last.get(name, -1) <= index:
+                total -= alive.pop(name)
     return peak
 
 
