@@ -18,7 +18,8 @@ from onnx import ModelProto
 
 from gcpp_edge.contract import CLASS, Contract
 from gcpp_edge.errors import SelfCheckError
-from gcpp_edge.explainer import Explainer, load, pixel_arithmetic
+from gcpp_edge.explainer import Explainer, load
+from gcpp_edge.inference import pixel_arithmetic
 from gcpp_edge.explanation import Explanation
 from gcpp_edge.export.differences import relative, run, session_for
 from gcpp_edge.export.graph import infer_values

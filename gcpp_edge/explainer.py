@@ -1,29 +1,32 @@
-"""From frames to explanations: preprocess, network, map; and nothing allocated a frame but the answer."""
+"""From frames to explanations: what a call may be given, checked, and the lock around it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from time import perf_counter
 from types import TracebackType
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gcpp_edge.contract import GUIDED, LEVELS, MAP, PLAIN, TARGET, TARGET_CLASS, Contract, Preprocessing
+from gcpp_edge.aims import Aim, Question, resolve_aims, resolve_classes
+from gcpp_edge.clips import check_clip, list_clips
+from gcpp_edge.contract import MAP, Contract
 from gcpp_edge.device import AUTO, Device, open_device
-from gcpp_edge.errors import InputError, ModelError, RuntimeFailure
-from gcpp_edge.explanation import Drawing, Explanation
+from gcpp_edge.errors import InputError, ModelError
+from gcpp_edge.explanation import Explanation
+from gcpp_edge.extra_inputs import ExtraValues, Inputs, resolve_inputs
 from gcpp_edge.frames import check_frame, frame_size, list_frames
-from gcpp_edge.geometry import FrameFit, fit_frame, input_from_frame
-from gcpp_edge.methods import PAPER, Method, choose_method, display_range, reference_maps
+from gcpp_edge.geometry import FrameFit, fit_frame
+from gcpp_edge.inference import Call, Frame, Inference
+from gcpp_edge.methods import PAPER, choose_method
 from gcpp_edge.model_file import ModelFile, read_model_file
-from gcpp_edge.network import MAPS, Network
 from gcpp_edge.runtimes import RuntimeOptions
-from gcpp_edge.targets import ResolvedTarget, Targets, resolve_targets
+from gcpp_edge.targets import Target, Targets
 
+_NO_AIM = Aim((), {})
 MAX_THREADS = 1024  # a runtime given a million of them takes all of the memory and does not come back
 
 
@@ -49,24 +52,6 @@ def load(
     return Explainer(file, open_device(device), level, method, RuntimeOptions(threads, spin))
 
 
-class _Frame(NamedTuple):
-    """One frame of a call: as it was passed, as the kernels take it, and what to explain."""
-
-    original: NDArray[Any]
-    pixels: NDArray[Any]
-    fit: FrameFit
-    target: ResolvedTarget
-
-
-class _Call(NamedTuple):
-    """What all frames of a call share."""
-
-    method: Method
-    mode: str
-    format: str
-    guided: bool
-
-
 class Explainer:
     """An explained model, ready to run. Made by `load`.
 
@@ -79,20 +64,12 @@ class Explainer:
         self, file: ModelFile, device: Device, level: str, method: str | None, options: RuntimeOptions
     ) -> None:
         self._file = file
-        self._device = device
-        self._options = options
         self._lock = threading.RLock()
-        self._networks: dict[str, Network] = {}
-        self._is_closed = False
         self._method = method or file.contract.method
-        self._pixel_arithmetic = pixel_arithmetic(file.contract.preprocessing)
-        if len(file.contract.layer.space) != 2:
-            raise ModelError(
-                f"{file.path}: its layer {file.contract.layer.name!r} has the extent {file.contract.layer.space}; "
-                "this version explains pictures, which have two axes (height, width)."
-            )
+        _require_known_axes(file)
         choose_method(self._method, file.contract)
-        self.runtime_name = f"{self._network(level).runtime.name}, kernels {device.kernels.isa}"
+        self._inference = Inference(file, device, options)
+        self.runtime_name = f"{self._inference.network(level).runtime.name}, kernels {device.kernels.isa}"
 
     @property
     def contract(self) -> Contract:
@@ -108,8 +85,12 @@ class Explainer:
     def __call__(
         self,
         frames: NDArray[Any],
-        target: Targets = -1,
+        target: Targets | None = None,
         *,
+        region: Any = None,
+        detection: Any = None,
+        seed: Any = None,
+        inputs: Inputs | None = None,
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
@@ -119,9 +100,13 @@ class Explainer:
     @overload
     def __call__(
         self,
-        frames: Sequence[NDArray[Any]],
-        target: Targets = -1,
+        frames: Sequence[Any],
+        target: Targets | None = None,
         *,
+        region: Any = None,
+        detection: Any = None,
+        seed: Any = None,
+        inputs: Inputs | None = None,
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
@@ -130,9 +115,13 @@ class Explainer:
 
     def __call__(
         self,
-        frames: NDArray[Any] | Sequence[NDArray[Any]],
-        target: Targets = -1,
+        frames: NDArray[Any] | Sequence[Any],
+        target: Targets | None = None,
         *,
+        region: Any = None,
+        detection: Any = None,
+        seed: Any = None,
+        inputs: Inputs | None = None,
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
@@ -140,39 +129,71 @@ class Explainer:
     ) -> Explanation | list[Explanation]:
         """Where the network looks: an Explanation, or a list of them for a batch.
 
-        frames: one frame (frames.py says which shapes), or a list or tuple of them, of any sizes. target: a class
-        index, a negative rank (-1 the best class) or a class name; or a list with one of these a frame. method: see
-        methods.METHODS. mode: "paper", or "pytorch-grad-cam" or "authors" to compute as they do. guided: also the
-        pixel-space image; needs a file exported with --guided.
-        Raises FrameError, TargetError, MethodError, ModelError (a level that the file lacks), RuntimeFailure.
+        frames: one frame (frames.py says which shapes), or a list or tuple of them, of any sizes; of a network for
+        clips, one clip or a list of them (clips.py). target: a class index, a negative rank (-1 the best class, also
+        for None) or a class name; or a list with one of these a frame. method: see methods.METHODS. mode: "paper", or
+        "pytorch-grad-cam" or "authors" to compute as they do. guided: also the pixel-space image; needs a file
+        exported with --guided. inputs: further inputs of the network, by name; with a batch axis of all frames, or
+        without one for all of them.
+
+        Files for it only, each for all frames or in a list of one a frame: region, a mask of the frame's size
+        (regions.py), or None for where the class wins. detection: an index or a negative rank, -1 for None; without a
+        target the rank goes by the best class of each. seed: the gradient at the output.
+        Raises FrameError, TargetError, MethodError, InputError, ModelError (a level that the file lacks),
+        RuntimeFailure.
         """
-        given, is_batch = list_frames(frames, format)
-        call = _Call(choose_method(method or self._method, self.contract, mode), mode, format, guided)
-        batch = self._frames(given, format, is_batch, resolve_targets(target, len(given), self.contract))
+        given, is_batch = self._list(frames, format)
+        pictures, fits = self._checked(given, format, is_batch)
+        aims = resolve_aims(Question(target, region, detection, seed), fits, self.contract)
+        extra = resolve_inputs(inputs, len(given), self.contract)
+        call = Call(choose_method(method or self._method, self.contract, mode), mode, format, guided, extra.shared)
+        batch = _batch(given, pictures, fits, aims, extra)
         with self._lock:
-            network = self._network(GUIDED if guided else MAP)
-            explanations = [one for part in _parts(batch, network.batch) for one in self._explain(network, part, call)]
+            explanations = [one for (one,) in self._inference.explain(batch, call)]
         return explanations if is_batch else explanations[0]
 
-    def scores(self, frames: Any, format: str = "bgr") -> NDArray[np.float32]:
+    def classes(
+        self,
+        frames: Any,
+        targets: Sequence[Target] | None = None,
+        *,
+        inputs: Inputs | None = None,
+        method: str | None = None,
+        mode: str = PAPER,
+        guided: bool = False,
+        format: str = "bgr",
+    ) -> Any:
+        """Several classes from one forward pass: a list with an Explanation for each; for a batch a list of such lists.
+
+        Needs a file exported with --top-k K. targets: one to K targets as of a call, the same for all frames; None
+        for the K best classes. The rest is as for a call.
+        """
+        given, is_batch = self._list(frames, format)
+        pictures, fits = self._checked(given, format, is_batch)
+        aims = resolve_classes(targets, len(given), self.contract)
+        extra = resolve_inputs(inputs, len(given), self.contract)
+        call = Call(choose_method(method or self._method, self.contract, mode), mode, format, guided, extra.shared)
+        with self._lock:
+            explanations = self._inference.explain(_batch(given, pictures, fits, aims, extra), call)
+        return explanations if is_batch else explanations[0]
+
+    def scores(self, frames: Any, format: str = "bgr", inputs: Inputs | None = None) -> NDArray[np.float32]:
         """The network's output for each frame, (N, classes) float32, at the cost of plain inference.
 
-        Raises FrameError, RuntimeFailure.
+        Of files that explain regions, detections or seeds it is the whole output: a segmentation (N, classes, h, w).
+        Raises FrameError, InputError, RuntimeFailure.
         """
-        given, is_batch = list_frames(frames, format)
-        batch = self._frames(given, format, is_batch, resolve_targets(-1, len(given), self.contract))
+        given, is_batch = self._list(frames, format)
+        pictures, fits = self._checked(given, format, is_batch)
+        extra = resolve_inputs(inputs, len(given), self.contract)
+        batch = _batch(given, pictures, fits, [_NO_AIM] * len(given), extra)
         with self._lock:
-            network = self._network(PLAIN)
-            parts = [self._scores_of(network, part, format) for part in _parts(batch, network.batch)]
-        return np.concatenate(parts) if parts else np.empty((0, self.contract.scores.classes), np.float32)
+            return self._inference.scores(batch, format, extra.shared)
 
     def close(self) -> None:
         """Give back networks and buffers; explanations stay good. More than once does no harm."""
         with self._lock:
-            self._is_closed = True
-            for network in self._networks.values():
-                network.close()
-            self._networks.clear()
+            self._inference.close()
 
     def __enter__(self) -> Explainer:
         return self
@@ -185,133 +206,45 @@ class Explainer:
     def __repr__(self) -> str:
         return f"Explainer({str(self._file.path)!r}, {self.runtime_name})"
 
-    def _network(self, level: str) -> Network:
-        if self._is_closed:
-            raise RuntimeFailure(f"{self._file.path}: this explainer is closed. Load the model again.")
-        if level not in LEVELS:
-            raise InputError(f"Unknown level {level!r}. Known: {', '.join(LEVELS)}.")
-        if level not in self._networks:
-            self._networks[level] = Network(self._file, level, self._device, self._options)
-        return self._networks[level]
+    def _list(self, frames: Any, format: str) -> tuple[list[Any], bool]:
+        """Frames or clips of a call, and whether they came as a batch."""
+        return (list_clips if self.contract.preprocessing.frames else list_frames)(frames, format)
 
-    def _frames(self, given: Sequence[Any], format: str, is_batch: bool, targets: list[ResolvedTarget]) -> list[_Frame]:
-        batch = []
-        for index, (frame, target) in enumerate(zip(given, targets, strict=True)):
-            pixels = check_frame(frame, format, f"frame {index}" if is_batch else "frame")
-            fit = fit_frame(*frame_size(pixels, format), self.contract.preprocessing)
-            batch.append(_Frame(frame, pixels, fit, target))
-        return batch
+    def _checked(
+        self, given: list[Any], format: str, is_batch: bool
+    ) -> tuple[list[list[NDArray[Any]]], list[FrameFit]]:
+        """The pictures of every frame or clip, and how they fit the input."""
+        pixels = self.contract.preprocessing
+        pictures, fits = [], []
+        for index, one in enumerate(given):
+            if pixels.frames:
+                checked = check_clip(one, format, pixels.frames, f"clip {index}" if is_batch else "clip")
+            else:
+                checked = [check_frame(one, format, f"frame {index}" if is_batch else "frame")]
+            pictures.append(checked)
+            fits.append(fit_frame(*frame_size(checked[0], format), pixels))
+        return pictures, fits
 
-    def _explain(self, network: Network, part: list[_Frame], call: _Call) -> Iterator[Explanation]:
-        times = [perf_counter()]
-        buffers = network.buffers(network.batch or len(part))
-        self._preprocess(part, call.format, buffers[self.contract.input])
-        times.append(perf_counter())
-        self._set_targets(part, buffers[TARGET])
-        network.runtime.run()
-        scores = self._read_scores(buffers, len(part))
-        times.append(perf_counter())
-        maps, poles = self._maps(buffers, len(part), call)
-        times.append(perf_counter())
-        classes = self._device.download(buffers[TARGET_CLASS])
-        images = self._device.download(buffers[GUIDED]) if call.guided else None
-        shares = [1e3 * (stop - start) / len(part) for start, stop in zip(times, times[1:], strict=False)]
-        timings_ms = dict(zip(("preprocess", "network", "cam"), shares, strict=True))
-        for index, frame in enumerate(part):
-            image = None if images is None else images[index].astype(np.float32)
-            yield Explanation(
-                target=frame.target.asked,
-                class_index=int(classes[index]),
-                scores=scores[index],
-                map=maps[index],
-                poles=poles[index],
-                method=call.method.name,
-                mode=call.mode,
-                frame=frame.original,
-                timings_ms=dict(timings_ms),
-                drawing=self._drawing(frame, maps[index], image, call),
+
+def _batch(
+    given: list[Any], pictures: list[list[NDArray[Any]]], fits: list[FrameFit], aims: list[Aim], extra: ExtraValues
+) -> list[Frame]:
+    if extra.by_frame:
+        aims = [aim._replace(values=aim.values | more) for aim, more in zip(aims, extra.by_frame, strict=True)]
+    return [Frame(*row) for row in zip(given, pictures, fits, aims, strict=True)]
+
+
+def _require_known_axes(file: ModelFile) -> None:
+    """Raises ModelError for layers that no map can be made of, and for files that preprocess by themselves."""
+    contract = file.contract
+    axes, what = (3, "clips") if contract.preprocessing.frames else (2, "pictures")
+    for layer in contract.layers:
+        if len(layer.space) != axes:
+            raise ModelError(
+                f"{file.path}: its layer {layer.name!r} has the extent {layer.space}; it explains {what}, which have "
+                f"{'three axes (time, height, width)' if axes == 3 else 'two axes (height, width)'}. Export it again."
             )
-
-    def _scores_of(self, network: Network, part: list[_Frame], format: str) -> NDArray[np.float32]:
-        buffers = network.buffers(network.batch or len(part))
-        self._preprocess(part, format, buffers[self.contract.input])
-        network.runtime.run()
-        return self._read_scores(buffers, len(part))
-
-    def _preprocess(self, part: list[_Frame], format: str, inputs: Any) -> None:
-        color, (scale, bias, fill) = self.contract.preprocessing.color, self._pixel_arithmetic
-        for index, frame in enumerate(part):
-            rows, columns = input_from_frame(frame.fit)
-            self._device.kernels.preprocess(
-                frame.pixels, format, rows, columns, color, scale, bias, fill, inputs[index]
-            )
-
-    def _set_targets(self, part: list[_Frame], buffer: Any) -> None:
-        targets = np.zeros(buffer.shape, buffer.dtype)
-        targets[: len(part)] = [frame.target.value for frame in part]
-        self._device.upload(targets, buffer)
-
-    def _read_scores(self, buffers: dict[str, Any], count: int) -> NDArray[np.float32]:
-        """(count, classes) float32, a copy. Raises RuntimeFailure where they are not finite."""
-        raw = self._device.download(buffers[self.contract.scores.output])[:count]
-        scores: NDArray[np.float32] = raw.reshape(count, -1).astype(np.float32)
-        is_sound = np.isfinite(scores)
-        if self.contract.scores.kind == "log_softmax":
-            is_sound |= np.isneginf(scores)  # the logarithm of a probability that underflowed
-        if not is_sound.all():
-            raise RuntimeFailure(
-                f"{self._file.path}: the network's scores are not finite (NaN or infinity). Its weights are damaged, "
-                "or it overflows in float16: export it in float32."
-            )
-        return scores
-
-    def _maps(self, buffers: dict[str, Any], count: int, call: _Call) -> tuple[NDArray[np.float32], list[int]]:
-        """Raw maps, (count, h, w), a copy; and each one's count of poles. RuntimeFailure where they are not finite."""
-        layer = self.contract.layer
-        activations, gradients = buffers[layer.activations], buffers[layer.gradients]
-        if call.mode == PAPER:
-            maps, poles = self._kernel_maps(activations, gradients, buffers[MAPS], count, call.method)
-        else:
-            A, g = (self._device.download(buffer)[:count] for buffer in (activations, gradients))
-            maps, poles = reference_maps(call.mode, call.method, A, g, layer.gradient_scale), [0] * count
-        if not np.isfinite(maps).all():
-            raise RuntimeFailure(
-                f"{self._file.path}: the map of layer {layer.name!r} is not finite (NaN or infinity). "
-                "The network overflows there, in float16 most likely: export it in float32."
-            )
-        return maps, poles
-
-    def _kernel_maps(
-        self, activations: Any, gradients: Any, maps: Any, count: int, method: Method
-    ) -> tuple[NDArray[np.float32], list[int]]:
-        """Frame by frame, since poles are counted for each."""
-        scale = self.contract.layer.gradient_scale
-        frames = [slice(i, i + 1) for i in range(count)]
-        poles = [
-            self._device.kernels.cam(
-                activations[one], gradients[one], method.rule, method.relu, maps[one], gradient_scale=scale
-            )
-            for one in frames
-        ]
-        return self._device.download(maps)[:count].copy(), poles
-
-    def _drawing(
-        self, frame: _Frame, raw_map: NDArray[np.float32], image: NDArray[np.float32] | None, call: _Call
-    ) -> Drawing:
-        height, width = frame.fit.rows.input, frame.fit.columns.input
-        shown = display_range(call.mode, raw_map, height, width)
-        return Drawing(self.contract, self._device.kernels, frame.fit, shown, call.format, image)
-
-
-def _parts(batch: list[_Frame], size: int | None) -> list[list[_Frame]]:
-    """The batch at once, or in parts of the one size that the network takes."""
-    step = size or max(len(batch), 1)
-    return [batch[start : start + step] for start in range(0, len(batch), step)]
-
-
-def pixel_arithmetic(pixels: Preprocessing) -> tuple[NDArray[np.float32], ...]:
-    """scale, bias and fill of the preprocess kernel, (C,) float32: x = (pixel / 255 * pixel_max - mean) / std."""
-    std, mean = np.array(pixels.std, np.float64), np.array(pixels.mean, np.float64)
-    scale, bias = pixels.pixel_max / 255 / std, -mean / std
-    fill = np.full(pixels.channels, pixels.geometry.fill)
-    return tuple(values.astype(np.float32) for values in (scale, bias, fill))
+    if contract.frame.height:
+        raise ModelError(
+            f"{file.path}: takes uint8 frames as its input, which this version does not run. Export it without them."
+        )

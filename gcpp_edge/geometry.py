@@ -87,6 +87,11 @@ def stretch_axis(destination: int, source: int) -> Axis:
     return Axis(source / destination, 0.0, 0, destination)
 
 
+def frame_edges(fit: Fit, cells: int) -> list[float]:
+    """Edges of the cells of a grid over the network's input, in the frame; some may lie outside it."""
+    return [_frame_position(fit, cell * fit.input / cells) for cell in range(cells + 1)]
+
+
 def frame_point_from_input(fit: FrameFit, point: Point) -> Point:
     """A point (x, y) of the network's input, in the frame; it may lie outside it."""
     x, y = point

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gcpp_edge.contract import CONTRACT_VERSION, TARGET, Level
+from gcpp_edge.contract import AIMS, CONTRACT_VERSION, Level
 from gcpp_edge.errors import GcppError, MissingDependencyError, ModelError
 from gcpp_edge.model_file import ModelFile, read_metadata
 
@@ -67,7 +67,7 @@ def cut_to_level(model: onnx.ModelProto, level: Level) -> None:
     _drop(graph.sparse_initializer, lambda tensor: tensor.values.name not in kept)
     inner = {name for node in graph.node for name in node.output} - outputs
     _drop(graph.value_info, lambda value: value.name not in inner)
-    _drop(graph.input, lambda value: value.name == TARGET and TARGET not in used)
+    _drop(graph.input, lambda value: value.name in AIMS and value.name not in used)
 
 
 def _names_used(graph: Any) -> set[str]:

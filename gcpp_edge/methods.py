@@ -99,12 +99,15 @@ def choose_method(name: str, contract: Contract, mode: str = PAPER) -> Method:
     if mode != PAPER and (mode, name) not in _REFERENCE_WEIGHTS:
         known = ", ".join(method for other, method in _REFERENCE_WEIGHTS if other == mode)
         raise MethodError(f"Mode {mode!r} has no method {name!r}. It has: {known}. Leave the mode out for {name!r}.")
+    if mode != PAPER and contract.preprocessing.frames:
+        raise MethodError(f"Mode {mode!r} is for pictures; this model explains clips. Leave the mode out.")
     method = METHODS[name]
-    if method.needs_constant and not contract.layer.constant:
-        raise MethodError(
-            f"Method {name!r} needs a head of pooling + linear layers behind {contract.layer.name!r}; the gradients "
-            "there depend on the position. Use 'gradcam', which needs no such head."
-        )
+    for layer in contract.layers:
+        if method.needs_constant and not layer.constant:
+            raise MethodError(
+                f"Method {name!r} needs a head of pooling + linear layers behind {layer.name!r}; the gradients "
+                "there depend on the position. Use 'gradcam', which needs no such head."
+            )
     return method
 
 
@@ -126,6 +129,12 @@ def reference_maps(
 def display_range(mode: str, raw_map: Array, height: int, width: int) -> Range:
     """The raw values that a mode shows as 0 and 1. raw_map: (h, w) float32; the input has (height, width) pixels."""
     return _RANGES[mode](raw_map, height, width)
+
+
+def single_range(mode: str, raw_map: Array) -> Range:
+    """The same of a map that is not resized in two steps: a layer's among several, or their mean."""
+    low = 0.0 if mode == AUTHORS else float(raw_map.min())
+    return Range(low, float(raw_map.max()) + (1e-7 if mode == PYTORCH_GRAD_CAM else 0.0))
 
 
 def _mean_weights(A: Array, g: Array) -> Array:

@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcpp_edge.contract import COLOR_ORDERS, GEOMETRIES, LEVELS, SCORE_KINDS, Contract, contract_from_metadata
+from gcpp_edge.contract import (
+    COLOR_ORDERS,
+    GEOMETRIES,
+    LEVELS,
+    SCORE_KINDS,
+    TARGET_KINDS,
+    Contract,
+    contract_from_metadata,
+)
 from gcpp_edge.errors import ModelError
 
 _IR_VERSION, _GRAPH, _OPSET_IMPORT, _METADATA_PROPS = 1, 7, 8, 14
@@ -69,17 +77,30 @@ def _check_words(contract: Contract, path: Path) -> None:
         ("colour order", pixels.color, COLOR_ORDERS),
         ("geometry", pixels.geometry.kind, GEOMETRIES),
         ("kind of scores", contract.scores.kind, SCORE_KINDS),
+        ("target", contract.target.kind, TARGET_KINDS),
     ):
         if word not in known:
             raise ModelError(
                 f"{path}: its {what} is {word!r}; this version knows {', '.join(known)}. "
                 "Upgrade gcpp-edge, or export it again."
             )
+    _check_extra_inputs(contract, path)
     if not len(pixels.mean) == len(pixels.std) == pixels.channels:
         raise ModelError(
             f"{path}: its mean and std have {len(pixels.mean)} and {len(pixels.std)} values, and {pixels.color!r} has "
             f"{pixels.channels} channels. Export it again."
         )
+
+
+def _check_extra_inputs(contract: Contract, path: Path) -> None:
+    """Raises ModelError where the size of an input is open besides its batch."""
+    for entry in contract.extra_inputs:
+        sizes = entry.shape[1:] if entry.shape[:1] == ("N",) else entry.shape
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ModelError(
+                f"{path}: its input {entry.name!r} has the open shape {entry.shape}; only the batch, the first axis, "
+                "may be open. Export it again with fixed sizes."
+            )
 
 
 def read_metadata(path: Path) -> dict[str, str]:

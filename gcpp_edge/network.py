@@ -10,17 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from gcpp_edge.contract import GUIDED, MAP, PLAIN, TARGET, TARGET_CLASS, Contract
+from gcpp_edge import contract as names
+from gcpp_edge.contract import CLASS, CLASSES, MAP, PLAIN, Contract, Layer
 from gcpp_edge.device import Device
 from gcpp_edge.errors import ModelError
+from gcpp_edge.extra_inputs import BATCH, has_batch
 from gcpp_edge.level_cache import model_at_level
 from gcpp_edge.model_file import ModelFile
 from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
 
-MAPS = "maps"  # (N, h, w) float32: not the network's, but filled from its outputs, batch by batch
+Shape = tuple[int | None, ...]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float16))  # what the kernels take
 _INTEGERS = (np.dtype(np.int64),)
+_COUNTED = (names.TARGET, names.TARGET_CLASS, names.DETECTION, names.DETECTION_INDEX, names.SOFTMAX_POLES)
+
+
+def maps_of(layer: Layer) -> str:
+    """The buffer of a layer's maps, (N, [K,] *space) float32: not the network's, but filled from its outputs."""
+    return f"maps of {layer.activations}"
 
 
 class Network:
@@ -33,10 +41,12 @@ class Network:
         self._device = device
         self.runtime = open_runtime(device.runtime, model_at_level(file, level), str(file.path), options)
         self._tensors = _tensors(self.runtime.inputs + self.runtime.outputs, file, level)
+        self._tensors.pop(names.HEATMAP, None)  # the kernels draw it, so nobody reads it here
         self.batch = self._tensors[file.contract.input].shape[0]
+        self._contract = file.contract
+        self._shared = {entry.name for entry in file.contract.extra_inputs if not has_batch(entry)}
         self._buffers: dict[str, Any] = {}
         self._views: dict[int, dict[str, Any]] = {}
-        self._map_shape = file.contract.layer.space
         self._capacity = 0
 
     def buffers(self, count: int) -> dict[str, Any]:
@@ -44,7 +54,9 @@ class Network:
         if count > self._capacity:
             self._allocate(count)
         if count not in self._views:
-            self._views[count] = {name: buffer[:count] for name, buffer in self._buffers.items()}
+            self._views[count] = {
+                name: buffer if name in self._shared else buffer[:count] for name, buffer in self._buffers.items()
+            }
         views = self._views[count]
         for name in self._tensors:
             self.runtime.bind(name, views[name])
@@ -53,8 +65,12 @@ class Network:
     def _allocate(self, count: int) -> None:
         self._views.clear()
         for name, tensor in self._tensors.items():
-            self._buffers[name] = self._device.allocate((count, *_sizes(tensor)), tensor.dtype)
-        self._buffers[MAPS] = self._device.allocate((count, *self._map_shape), np.dtype(np.float32))
+            batch = () if name in self._shared else (count,)
+            sizes = tensor.shape if name in self._shared else tensor.shape[1:]
+            self._buffers[name] = self._device.allocate((*batch, *_known(sizes)), tensor.dtype)
+        for layer in self._contract.layers:
+            shape = (count, *_targets(self._contract), *layer.space)
+            self._buffers[maps_of(layer)] = self._device.allocate(shape, np.dtype(np.float32))
         self._capacity = count
 
     def close(self) -> None:
@@ -71,54 +87,106 @@ def _tensors(found: tuple[TensorInfo, ...], file: ModelFile, level: str) -> dict
     Raises ModelError where the file does not hold what its contract promises.
     """
     by_name = {tensor.name: tensor for tensor in found}
+    contract = file.contract
     tensors = {}
-    for name, sizes in _promised(file.contract, level).items():
+    for name, shape in _promised(contract, level).items():
         if name not in by_name:
             raise ModelError(f"{file.path}: its contract promises {name!r}, which its graph lacks. Export it again.")
         tensor = by_name[name]
-        if name == file.contract.scores.output:
-            sizes = sizes + (1,) * (len(tensor.shape) - 2)  # some networks leave (N, classes, 1, 1)
-        shape = (None, *sizes)
+        if name == contract.scores.output and contract.target.kind in (CLASS, CLASSES):
+            shape = shape + (1,) * (len(tensor.shape) - 2)  # some networks leave (N, classes, 1, 1)
         if not _agree(tensor.shape, shape):
             raise ModelError(
                 f"{file.path}: {name!r} has the shape {_text(tensor.shape)} and its contract says {_text(shape)}. "
                 "Export it again."
             )
-        if tensor.dtype not in (_INTEGERS if name in (TARGET, TARGET_CLASS) else _FLOATS):
-            raise ModelError(
-                f"{file.path}: {name!r} is {tensor.dtype}; expected int64 for classes, else float32 or float16. "
-                "Export it again."
-            )
-        tensors[name] = TensorInfo(name, (tensor.shape[0], *sizes), tensor.dtype)
+        _check_dtype(tensor, file)
+        batch = tensor.shape[:1] if shape[:1] == (None,) else shape[:1]
+        tensors[name] = TensorInfo(name, (*batch, *shape[1:]), tensor.dtype)
     return tensors
 
 
-def _promised(contract: Contract, level: str) -> dict[str, tuple[int, ...]]:
-    """Inputs and outputs that a level has, and their sizes behind the batch."""
+def _check_dtype(tensor: TensorInfo, file: ModelFile) -> None:
+    for entry in file.contract.extra_inputs:
+        if entry.name == tensor.name:
+            if entry.dtype != tensor.dtype.name:
+                raise ModelError(
+                    f"{file.path}: {tensor.name!r} is {tensor.dtype} and its contract says {entry.dtype}. "
+                    "Export it again."
+                )
+            return
+    if tensor.dtype not in (_INTEGERS if tensor.name in _COUNTED else _FLOATS):
+        raise ModelError(
+            f"{file.path}: {tensor.name!r} is {tensor.dtype}; expected int64 for classes, else float32 or float16. "
+            "Export it again."
+        )
+
+
+def _promised(contract: Contract, level: str) -> dict[str, Shape]:
+    """Inputs and outputs that a level has, and their shapes, None for the batch."""
+    scores = (contract.scores.classes,) if contract.target.kind in (CLASS, CLASSES) else contract.target.shape
+    promised: dict[str, Shape] = {
+        contract.input: (None, *contract.preprocessing.input_shape),
+        contract.scores.output: (None, *scores),
+    }
+    for entry in contract.extra_inputs:
+        promised[entry.name] = tuple(None if size == BATCH else size for size in entry.shape)  # type: ignore[misc]
+    if level == PLAIN:
+        return promised
+    behind = _aimed(contract)
+    for layer in contract.layers:
+        behind[layer.activations] = (layer.channels, *layer.space)
+        behind[layer.gradients] = (*_targets(contract), layer.channels, *_gradient_space(layer))
+    optional = _optional(contract)
+    behind |= {name: optional[name] for name in contract.levels[MAP].outputs if name in optional}
+    if level != MAP:
+        behind[names.GUIDED] = (*_targets(contract), *contract.preprocessing.input_shape)
+    return promised | {name: (None, *sizes) for name, sizes in behind.items()}
+
+
+def _aimed(contract: Contract) -> dict[str, tuple[int, ...]]:
+    """What a file of this kind takes and gives besides pictures and maps, and their sizes behind the batch."""
+    kind, shape = contract.target.kind, contract.target.shape
+    if kind == names.SEED:
+        return {names.SEED: shape}
+    aimed = {names.TARGET: _targets(contract), names.TARGET_CLASS: _targets(contract)}
+    if kind == names.REGION:
+        aimed[names.REGION] = shape[1:]
+    elif kind == names.DETECTION:
+        aimed |= {names.DETECTION: (), names.DETECTION_INDEX: ()}
+    if kind in (names.REGION, names.DETECTION):
+        aimed[names.SELECTED_SCORES] = (contract.scores.classes,)
+    return aimed
+
+
+def _optional(contract: Contract) -> dict[str, tuple[int, ...]]:
+    """What a file may hold besides."""
     pixels, layer = contract.preprocessing, contract.layer
-    image = (pixels.channels, pixels.height, pixels.width)
-    gradient_space = (1,) * len(layer.space) if layer.constant else layer.space
-    promised: dict[str, tuple[int, ...]] = {contract.input: image, contract.scores.output: (contract.scores.classes,)}
-    if level != PLAIN:
-        promised |= {
-            TARGET: (),
-            TARGET_CLASS: (),
-            layer.activations: (layer.channels, *layer.space),
-            layer.gradients: (layer.channels, *gradient_space),
-        }
-    if level not in (PLAIN, MAP):
-        promised[GUIDED] = image
-    return promised
+    ones = (1,) * len(layer.space)
+    return {
+        names.HEATMAP: (*_targets(contract), pixels.height, pixels.width),
+        names.SOFTMAX_WEIGHTS: (*_targets(contract), layer.channels, *ones),
+        names.SOFTMAX_POLES: _targets(contract),
+    }
 
 
-def _agree(found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+def _targets(contract: Contract) -> tuple[int, ...]:
+    """(K,) where K classes are explained in one pass."""
+    return (contract.target.count,) if contract.target.kind == CLASSES else ()
+
+
+def _gradient_space(layer: Layer) -> tuple[int, ...]:
+    return (1,) * len(layer.space) if layer.constant else layer.space
+
+
+def _agree(found: Shape, expected: Shape) -> bool:
     sides = zip(found, expected, strict=False)
     return len(found) == len(expected) and all(None in pair or pair[0] == pair[1] for pair in sides)
 
 
-def _sizes(tensor: TensorInfo) -> tuple[int, ...]:
-    return tuple(side for side in tensor.shape[1:] if side is not None)
+def _known(sizes: Shape) -> tuple[int, ...]:
+    return tuple(side for side in sizes if side is not None)
 
 
-def _text(shape: tuple[int | None, ...]) -> str:
+def _text(shape: Shape) -> str:
     return "(" + ", ".join("N" if side is None else str(side) for side in shape) + ")"
