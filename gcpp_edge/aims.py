@@ -55,8 +55,8 @@ def resolve_aims(question: Question, fits: Sequence[FrameFit], contract: Contrac
         return [Aim((SEED,), {SEED: seed}) for seed in _seeds(question.seed, count, contract)]
     targets = resolve_targets(-1 if question.target is None else question.target, count, contract)
     # the places of further classes take the same one, and are not read
-    columns = [contract.target.count] if kind == CLASSES else []
-    aims = [Aim((one.asked,), {TARGET: np.full((1, *columns), one.value, np.int64)}) for one in targets]
+    columns = contract.target.count if kind == CLASSES else 0
+    aims = [Aim((one.asked,), {TARGET: _integers(one.value, columns)}) for one in targets]
     if kind == REGION:
         _, height, width = contract.target.shape
         for aim, fit, mask in zip(aims, fits, _regions(question.region, count), strict=True):
@@ -67,7 +67,7 @@ def resolve_aims(question: Question, fits: Sequence[FrameFit], contract: Contrac
             )
     elif kind == DETECTION:
         for aim, detection in zip(aims, _detections(question.detection, count, contract), strict=True):
-            aim.values[DETECTION] = np.full(1, detection, np.int64)
+            aim.values[DETECTION] = _integers(detection)
     return aims
 
 
@@ -87,9 +87,16 @@ def resolve_classes(targets: Sequence[Target] | None, count: int, contract: Cont
     return [Aim(tuple(asked), {TARGET: row})] * count
 
 
+def _integers(value: int, columns: int = 0) -> NDArray[np.int64]:
+    """int64 (1,), or (1, columns) of one value."""
+    return np.array([[value] * columns] if columns else [value], np.int64)
+
+
 def _refuse_other_kinds(question: Question, contract: Contract) -> None:
     """Raises TargetError where something is asked for that this file does not take."""
     kind = contract.target.kind
+    if kind != SEED and question.region is question.detection is question.seed is None:  # nearly every call
+        return
     given = {TARGET: question.target, REGION: question.region, DETECTION: question.detection, SEED: question.seed}
     for name, value in given.items():
         is_taken = kind != SEED if name == TARGET else kind == name

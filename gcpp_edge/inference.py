@@ -20,6 +20,7 @@ from gcpp_edge.contract import (
     MAP,
     PLAIN,
     REGION,
+    SEED,
     SELECTED_SCORES,
     TARGET_CLASS,
     Preprocessing,
@@ -33,8 +34,6 @@ from gcpp_edge.methods import Method, display_range, single_range
 from gcpp_edge.model_file import ModelFile
 from gcpp_edge.network import Network
 from gcpp_edge.runtimes import RuntimeOptions
-
-_ANSWERS = (TARGET_CLASS, DETECTION_INDEX)
 
 
 class _Answers(NamedTuple):
@@ -122,21 +121,26 @@ class Inference:
         times.append(perf_counter())
         shares = [1e3 * (stop - start) / len(part) for start, stop in zip(times, times[1:], strict=False)]
         timings_ms = dict(zip(("preprocess", "network", "cam"), shares, strict=True))
-        answers = self._answers(buffers, len(part), call.guided)
+        answers = self._answers(buffers, call.guided)
         for index, frame in enumerate(part):
             yield [
                 self._explanation(frame, (index, number), scores[index], found, answers, call, dict(timings_ms))
                 for number in range(len(frame.aim.asked))
             ]
 
-    def _answers(self, buffers: dict[str, Any], count: int, guided: bool) -> _Answers:
+    def _answers(self, buffers: dict[str, Any], guided: bool) -> _Answers:
         """What else the network said, by frame and target."""
-        read = {name: self._device.download(buffers[name])[:count] for name in _ANSWERS if name in buffers}
-        image = self._device.download(buffers[GUIDED])[:count] if guided else None
-        if self.contract.target.kind != CLASSES:
-            read = {name: values[:, None] for name, values in read.items()}
-            image = None if image is None else image[:, None]
-        return _Answers(read.get(TARGET_CLASS), read.get(DETECTION_INDEX), image)
+        kind = self.contract.target.kind
+
+        def read(name: str, is_there: bool) -> NDArray[Any] | None:
+            if not is_there:
+                return None
+            values = self._device.download(buffers[name])
+            return values if kind == CLASSES else values[:, None]
+
+        return _Answers(
+            read(TARGET_CLASS, kind != SEED), read(DETECTION_INDEX, kind == DETECTION), read(GUIDED, guided)
+        )
 
     def _explanation(
         self,
@@ -156,7 +160,7 @@ class Inference:
             class_index=NO_CLASS if answers.classes is None else int(answers.classes[place]),
             scores=scores,
             map=raw_map,
-            poles=int(found.poles[place]),
+            poles=found.poles[place[0]][place[1]],
             method=call.method.name,
             mode=call.mode,
             frame=frame.original,
@@ -196,7 +200,7 @@ class Inference:
         for index, frame in enumerate(part):
             for name, value in frame.aim.values.items():
                 buffer = buffers[name][index : index + 1]
-                self._device.upload(value.astype(buffer.dtype, copy=False), buffer)
+                self._device.upload(value if value.dtype == buffer.dtype else value.astype(buffer.dtype), buffer)
         for name, value in shared.items():
             self._device.upload(value, buffers[name])
 

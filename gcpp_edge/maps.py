@@ -22,7 +22,7 @@ class Found(NamedTuple):
 
     maps: Maps
     layers: dict[str, Maps]
-    poles: NDArray[np.int64]
+    poles: list[list[int]]
 
 
 class MapMaker:
@@ -35,7 +35,7 @@ class MapMaker:
     def __call__(self, buffers: dict[str, Any], count: int, targets: int, method: Method, mode: str) -> Found:
         """Maps of the first `targets` targets of `count` frames. RuntimeFailure where they are not finite."""
         make = self._kernel_maps if mode == PAPER else self._reference_maps
-        layers, poles = {}, np.zeros((count, targets), np.int64)
+        layers, poles = {}, [[0] * targets for _ in range(count)]
         for layer in self._contract.layers:
             maps = layers[layer.name] = make(layer, buffers, poles, method, mode)
             if not np.isfinite(maps).all():
@@ -48,24 +48,24 @@ class MapMaker:
         return Found(self._fused(layers, mode), layers, poles)
 
     def _kernel_maps(
-        self, layer: Layer, buffers: dict[str, Any], poles: NDArray[np.int64], method: Method, mode: str
+        self, layer: Layer, buffers: dict[str, Any], poles: list[list[int]], method: Method, mode: str
     ) -> Maps:
         """Each frame's activations against the gradients of each target, one by one, since poles are counted so."""
-        count, targets = poles.shape
+        count, targets = len(poles), len(poles[0])
         activations, gradients, maps = buffers[layer.activations], buffers[layer.gradients], buffers[maps_of(layer)]
-        cam = self._device.kernels.cam
+        cam, scale = self._device.kernels.cam, layer.gradient_scale
         for frame in range(count):
             A = activations[frame : frame + 1]
             for target in range(targets):
                 g, out = self._row(gradients, frame, target), self._row(maps, frame, target)
-                poles[frame, target] += cam(A, g, method.rule, method.relu, out, gradient_scale=layer.gradient_scale)
+                poles[frame][target] += cam(A, g, method.rule, method.relu, out, gradient_scale=scale)
         host = self._device.download(maps)[:count]
         return (host[:, :targets] if self._has_target_axis else host[:, None]).copy()
 
     def _reference_maps(
-        self, layer: Layer, buffers: dict[str, Any], poles: NDArray[np.int64], method: Method, mode: str
+        self, layer: Layer, buffers: dict[str, Any], poles: list[list[int]], method: Method, mode: str
     ) -> Maps:
-        count, targets = poles.shape
+        count, targets = len(poles), len(poles[0])
         A, g = (self._device.download(buffers[name])[:count] for name in (layer.activations, layer.gradients))
         g = g if self._has_target_axis else g[:, None]
         return np.stack(
