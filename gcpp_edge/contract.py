@@ -348,6 +348,9 @@ def _require_sound(contract: Contract) -> None:
         raise ValueError(f"frames and offsets: expected whole numbers of 0 or more, found {rest}")
     if not all(2.0**-100 <= scale <= 2.0**100 for scale in scales):  # what the kernels take
         raise ValueError(f"gradient_scale {scales}: expected 2^-100 to 2^100")
+    axes = {REGION: 3, DETECTION: 2}.get(contract.target.kind)
+    if axes and (len(contract.target.shape) != axes or contract.target.class_axis not in range(axes)):
+        raise ValueError(f"target: expected a shape of {axes} axes, found {contract.target}")
     if not isinstance(contract.labels, tuple) or not all(isinstance(label, str) for label in contract.labels):
         raise ValueError("labels: expected a list of texts")
 

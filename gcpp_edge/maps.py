@@ -59,7 +59,7 @@ class MapMaker:
             for target in range(targets):
                 g, out = self._row(gradients, frame, target), self._row(maps, frame, target)
                 poles[frame][target] += cam(A, g, method.rule, method.relu, out, gradient_scale=scale)
-        host = self._device.download(maps)[:count]
+        host: Maps = self._device.download(maps)[:count]
         return (host[:, :targets] if self._has_target_axis else host[:, None]).copy()
 
     def _reference_maps(

@@ -16,13 +16,13 @@ def region_on_grid(mask: Any, fit: FrameFit, height: int, width: int) -> NDArray
 
     mask: (H, W) of the frame's size; bool or whole numbers (0 is outside, all else inside), or floats of 0 or more,
     which are weights. What lies beside the frame (a letterbox's filling) counts as outside.
-    Raises ShapeError, and InputError where nothing of the region lies where the network looks.
+    Raises ShapeError, also where nothing of the region lies where the network looks, and InputError.
     """
     weights = _checked(mask, (fit.rows.frame, fit.columns.frame))
     by_rows = _means(weights, fit.rows, height)
     region = _means(by_rows.T, fit.columns, width).T
     if not region.any():
-        raise InputError("region: empty, or none of it lies where the network looks. Mark pixels with 1.")
+        raise ShapeError("region: empty, or none of it lies where the network looks. Mark pixels with 1.")
     return np.ascontiguousarray(region, np.float32)
 
 
@@ -32,7 +32,8 @@ def _checked(mask: Any, size: tuple[int, int]) -> NDArray[Any]:
     if not isinstance(mask, np.ndarray) or mask.shape != size or mask.dtype.kind not in "biuf":
         raise ShapeError(f"region: expected a mask {size} of the frame's size, bool, uint8 or float; found {found}.")
     if mask.dtype.kind != "f":
-        return mask != 0
+        inside: NDArray[Any] = mask != 0
+        return inside
     if not (np.isfinite(mask).all() and (mask >= 0).all()):
         raise InputError("region: expected weights of 0 or more; it holds negative numbers, NaN or infinity.")
     return mask

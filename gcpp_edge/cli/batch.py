@@ -23,7 +23,9 @@ class Outcome(NamedTuple):
     failed: list[Record]
 
 
-def for_each_picture(files: Sequence[Path], explain: Callable[[Path, Any, str], Record]) -> Outcome:
+def for_each_picture(
+    files: Sequence[Path], explain: Callable[[Path, Any, str], Record], read: Callable[[Path], Any] = read_picture
+) -> Outcome:
     """explain(file, frame, name for what is made of it) for every picture that can be read, under a progress bar."""
     names = output_names(files)
     outcome = Outcome([], [])
@@ -31,7 +33,7 @@ def for_each_picture(files: Sequence[Path], explain: Callable[[Path, Any, str], 
     with terminal.progress_bar(console, "explaining") as through:
         for file in through(files):
             try:
-                outcome.records.append(explain(file, read_picture(file), names[file]))
+                outcome.records.append(explain(file, read(file), names[file]))
             except (PictureError, FrameError) as error:
                 terminal.complain(console, str(error))
                 outcome.failed.append({"picture": str(file), "error": str(error)})
@@ -39,9 +41,17 @@ def for_each_picture(files: Sequence[Path], explain: Callable[[Path, Any, str], 
 
 
 def describe(file: Path, explanation: Explanation, threshold: float) -> Record:
-    """What is known of an explained picture, ready for JSON. threshold: share of the peak that a box encloses."""
+    """What is known of an explained picture, ready for JSON. threshold: share of the peak that a box encloses.
+
+    Of a clip, boxes are lists, one a picture.
+    """
+    is_clip = explanation.map.ndim == 3
+    pictures: list[int | None] = list(range(len(explanation.frame))) if is_clip else [None]
+    boxes = [[box._asdict() for box in explanation.boxes(threshold, index)] for index in pictures]
+    where = {} if explanation.detection is None else {"detection": explanation.detection}
     return {
         "picture": str(file),
+        **where,
         "class_index": explanation.class_index,
         "label": explanation.label,
         "score": explanation.score,
@@ -52,7 +62,7 @@ def describe(file: Path, explanation: Explanation, threshold: float) -> Record:
         "method": explanation.method,
         "mode": explanation.mode,
         "ms": milliseconds(explanation),
-        "boxes": [box._asdict() for box in explanation.boxes(threshold)],
+        "boxes": boxes if is_clip else boxes[0],
     }
 
 

@@ -45,12 +45,14 @@ def _network(contract: Contract) -> Iterator[tuple[str, str]]:
 
 def _target(contract: Contract) -> str:
     target = contract.target
+    shape = " x ".join(map(str, target.shape))
+    if target.kind == DETECTION:
+        return f"a class of one of {target.shape[1 - target.class_axis]} detections"
     return {
         CLASS: "a class of the picture",
         CLASSES: f"{target.count} classes of the picture at once",
-        REGION: f"a class over a region of {' x '.join(map(str, target.shape[1:]))}",
-        DETECTION: f"a class of one of {target.shape[1 - target.class_axis] if target.shape else 0} detections",
-        SEED: f"a gradient of the caller's at {contract.scores.output}, {' x '.join(map(str, target.shape))}",
+        REGION: f"a class over a region of its maps, {shape}",
+        SEED: f"a gradient of the caller's at {contract.scores.output}, {shape}",
     }[target.kind]
 
 

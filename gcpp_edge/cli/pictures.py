@@ -75,6 +75,26 @@ def read_picture(path: Path) -> Any:
     return _decode(content, path)
 
 
+def read_clip(folder: Path, count: int) -> Any:
+    """`count` pictures of a folder, evenly spaced in the order of their names, as a list. PictureError for fewer."""
+    if not folder.is_dir():
+        raise PictureError(f"{folder}: this model explains clips. Name a folder with the pictures of one.")
+    found = _named(str(folder))
+    if len(found) < count:
+        raise PictureError(f"{folder}: holds {len(found)} pictures, and this model needs {count}.")
+    return [read_picture(found[round(index * (len(found) - 1) / max(count - 1, 1))]) for index in range(count)]
+
+
+def read_mask(path: Path, picture: Path) -> Any:
+    """A mask (H, W) bool: where the file is not black. In a folder it is the file with the stem of `picture`."""
+    if path.is_dir():
+        fitting = [entry for entry in sorted(path.iterdir()) if entry.stem == picture.stem]
+        if not fitting:
+            raise PictureError(f"{path}: no mask for {picture.name}; expected one named {picture.stem}.png.")
+        path = fitting[0]
+    return read_picture(path).any(axis=2)
+
+
 def _decode(content: bytes, path: Path) -> Any:
     import numpy as np
 
