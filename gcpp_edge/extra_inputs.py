@@ -35,6 +35,8 @@ def resolve_inputs(inputs: Inputs | None, count: int, contract: Contract) -> Ext
     An input with a batch is given without it, for all frames, or with one of `count`.
     """
     entries = contract.extra_inputs
+    if not entries and not inputs:
+        return _NONE
     given = dict(inputs or {})
     names = [entry.name for entry in entries]
     if missing := [name for name in names if name not in given]:
@@ -42,8 +44,6 @@ def resolve_inputs(inputs: Inputs | None, count: int, contract: Contract) -> Ext
     if unknown := [name for name in given if name not in names]:
         known = _text(names) if names else "none besides the picture"
         raise InputError(f"inputs: this network has no input {_text(unknown)}. Its further inputs: {known}.")
-    if not entries:
-        return _NONE
     values = ExtraValues([{} for _ in range(count)], {})
     for entry in entries:
         array = _checked(entry, given[entry.name], count)

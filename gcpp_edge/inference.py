@@ -131,16 +131,11 @@ class Inference:
     def _answers(self, buffers: dict[str, Any], guided: bool) -> _Answers:
         """What else the network said, by frame and target."""
         kind = self.contract.target.kind
-
-        def read(name: str, is_there: bool) -> NDArray[Any] | None:
-            if not is_there:
-                return None
-            values = self._device.download(buffers[name])
-            return values if kind == CLASSES else values[:, None]
-
-        return _Answers(
-            read(TARGET_CLASS, kind != SEED), read(DETECTION_INDEX, kind == DETECTION), read(GUIDED, guided)
-        )
+        names = {TARGET_CLASS: kind != SEED, DETECTION_INDEX: kind == DETECTION, GUIDED: guided}
+        found = [self._device.download(buffers[name]) if is_there else None for name, is_there in names.items()]
+        if kind != CLASSES:
+            found = [None if values is None else values[:, None] for values in found]
+        return _Answers(*found)
 
     def _explanation(
         self,

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 import gcpp_edge
-from gcpp_edge.contract import CONTRACT_VERSION, Geometry, Layer, Level, Preprocessing, Scores
+from gcpp_edge.contract import (
+    CONTRACT_VERSION,
+    METADATA_KEY,
+    ExtraInput,
+    FrameInput,
+    Geometry,
+    Layer,
+    Level,
+    Preprocessing,
+    Scores,
+    Target,
+)
 from gcpp_edge.errors import (
     ContractVersionError,
     FrameError,
@@ -421,12 +432,43 @@ def test_a_map_that_overflows_is_refused(make_model, random_frame) -> None:
         ({"scores": Scores("scores", 7, "margins")}, "its kind of scores is 'margins'; this version knows logits"),
         ({"preprocessing": Preprocessing(16, 12, "cmyk")}, "its colour order is 'cmyk'; this version knows rgb"),
         ({"preprocessing": Preprocessing(16, 12, geometry=Geometry("tile"))}, "its geometry is 'tile'"),
+        ({"target": Target("classes", 2)}, "'target' has the shape .N. and its contract says .N, 2."),
+        ({"target": Target("region", shape=(7, 8, 6))}, "'scores' has the shape .N, 7. and its contract says"),
+        ({"target": Target("detection", shape=(4, 7), class_axis=1)}, "'scores' has the shape .N, 7."),
+        ({"target": Target("seed", shape=(7,))}, "promises 'seed', which its graph lacks"),
+        ({"target": Target("mask")}, "its target is 'mask'; this version knows class, classes"),
+        (
+            {"others": (Layer("early", "e", 4, (8, 6), True, "activations_2", "gradients_2"),)},
+            "promises 'activations_2', which its graph lacks",
+        ),
+        ({"extra_inputs": (ExtraInput("gain", ("N", 3), "float32"),)}, "promises 'gain', which its graph lacks"),
+        (
+            {"extra_inputs": (ExtraInput("target", ("N",), "float32"),)},
+            "'target' is int64 and its contract says float32",
+        ),
+        ({"extra_inputs": (ExtraInput("gain", ("N", "M"), "float32"),)}, "'gain' has the open shape"),
+        ({"frame": FrameInput(16, 12)}, "takes uint8 frames as its input, which this version does not run"),
+        ({"preprocessing": Preprocessing(16, 12, frames=4)}, "explains clips, which have three axes"),
         ({"preprocessing": Preprocessing(16, 12, "gray")}, "mean and std have 3 and 3 values, and 'gray' has 1"),
     ],
 )
 def test_a_contract_that_its_graph_does_not_keep_is_refused(make_model, changes, message) -> None:
     with pytest.raises(ModelError, match=message):
         gcpp_edge.load(make_model(contract_changes=changes).path)
+
+
+@pytest.mark.parametrize("output", ["softmax_weights", "softmax_poles", "heatmap"])
+def test_an_output_that_a_level_lists_and_the_graph_lacks_is_refused(make_model, output) -> None:
+    import onnx
+
+    model = make_model()
+    levels = dict(model.contract.levels)
+    levels["map"] = replace(levels["map"], outputs=(*levels["map"].outputs, output))
+    graph = onnx.load(model.path)
+    onnx.helper.set_model_props(graph, {METADATA_KEY: replace(model.contract, levels=levels).to_json()})
+    onnx.save(graph, model.path)
+    with pytest.raises(ModelError, match=f"promises '{output}', which its graph lacks"):
+        gcpp_edge.load(model.path)
 
 
 def test_an_input_of_another_dtype_than_the_kernels_write_is_refused(make_model) -> None:
