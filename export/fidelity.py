@@ -19,7 +19,6 @@ from onnx import ModelProto
 from gcpp_edge.contract import CLASS, Contract
 from gcpp_edge.errors import SelfCheckError
 from gcpp_edge.explainer import Explainer, load
-from gcpp_edge.inference import pixel_arithmetic
 from gcpp_edge.explanation import Explanation
 from gcpp_edge.export.differences import relative, run, session_for
 from gcpp_edge.export.graph import infer_values
@@ -29,6 +28,7 @@ from gcpp_edge.export.rounding import as_rounded
 from gcpp_edge.export.scaling import Feeds, Halved, contract_of, with_outputs
 from gcpp_edge.export.write import write_model
 from gcpp_edge.geometry import fit_frame, input_from_frame
+from gcpp_edge.inference import pixel_arithmetic
 from gcpp_edge.kernels import table
 
 Frame = np.ndarray  # (H, W, 3) uint8 BGR

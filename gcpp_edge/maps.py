@@ -60,8 +60,8 @@ class MapMaker:
                 g, out = self._row(gradients, frame, target), self._row(maps, frame, target)
                 poles[frame][target] += cam(A, g, method.rule, method.relu, out, gradient_scale=scale)
         host: Maps = self._device.download(maps)[:count]
-        host = host[:, :targets] if self._has_target_axis else host[:, None]
-        return host.copy()
+        own: Maps = (host[:, :targets] if self._has_target_axis else host[:, None]).copy()
+        return own
 
     def _reference_maps(
         self, layer: Layer, buffers: dict[str, Any], poles: list[list[int]], method: Method, mode: str
