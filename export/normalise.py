@@ -40,6 +40,7 @@ def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> M
     _explicit_pads(result)
     _fold_batch_norm(result)
     _remove_flat_gathers(result)
+    _complete_resizes(result)
     _drop_unused(result)
     _free_reserved_names(result)
     return result
@@ -133,6 +134,26 @@ def image_input(model: ModelProto) -> onnx.ValueInfoProto:
             "Export the network without its conversion of pixels, and say it with --mean and --std."
         )
     return images[0]
+
+
+def _complete_resizes(model: ModelProto) -> None:
+    """A Resize to sizes of some axes says those of all, the others read off its input: TensorRT wants no open axis."""
+    values, tensors = infer_values(model), {tensor.name: tensor for tensor in model.graph.initializer}
+    kept: list[NodeProto] = []
+    for node in model.graph.node:
+        value, axes = values.get(node.input[0]) if node.input else None, attribute(node, "axes")
+        stretches = node.op_type == "Resize" and attribute(node, "keep_aspect_ratio_policy", "stretch") == "stretch"
+        sizes = tensors.get(node.input[3]) if stretches and len(node.input) > 3 else None
+        if sizes is not None and value is not None and axes == list(range(2, len(value.shape))):
+            lead, whole = f"{node.output[0]}/lead", f"{node.output[0]}/sizes"
+            kept.append(helper.make_node("Shape", [node.input[0]], [lead], name=lead, start=0, end=2))
+            kept.append(helper.make_node("Concat", [lead, node.input[3]], [whole], name=whole, axis=0))
+            node.input[3] = whole
+            others = [entry for entry in node.attribute if entry.name != "axes"]
+            del node.attribute[:]
+            node.attribute.extend(others)
+        kept.append(node)
+    _replace_nodes(model, kept)
 
 
 def _remove_pass_through(model: ModelProto) -> None:

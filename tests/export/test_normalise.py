@@ -42,6 +42,12 @@ def norm(prefix="n", channels=4):
 NORM = ["n0", "n1", "n2", "n3"]
 REWRITES = [
     Rewrite(
+        "sizes of space become those of all axes, the batch read off the input",
+        (("Resize", ["image", "", "", "sizes"], ["y"], {"mode": "linear", "axes": [2, 3]}),),
+        {"sizes": np.array([11, 9])},
+        left={"Resize": 1, "Shape": 1, "Concat": 1},
+    ),
+    Rewrite(
         "a batch norm behind a convolution is folded",
         (("Conv", ["image", "w"], ["a"], {}), ("BatchNormalization", ["a", *NORM], ["y"], {})),
         {"w": weights(4, 3, 3, 3), **norm()},
