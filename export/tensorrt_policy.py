@@ -96,6 +96,13 @@ LIMITS = (
         lambda graph, node: _rank(graph, node) > 5,
     ),
     Limit("MaxPool AveragePool LpPool", "dilations", "TABLE, FOUND", lambda _, node: _above_one(node, "dilations")),
+    Limit("LpPool", "norms but 1 and 2", "FOUND", lambda _, node: attribute(node, "p", 2) not in (1, 2)),
+    Limit(
+        "MatMul",
+        "a vector times a stack of matrices",
+        "FOUND",
+        lambda graph, node: _rank(graph, node) == 1 and _rank(graph, node, 1) > 2,
+    ),
     Limit("MaxPool", "the indices of the maxima", "TABLE, FOUND", lambda _, node: _gives(node, 1)),
     Limit("LayerNormalization", "mean and deviation as outputs", "TABLE", lambda _, node: _gives(node, 1)),
     Limit("LRN", "sizes that are even or above 15", "FOUND", lambda _, node: attribute(node, "size") not in LRN_SIZES),
@@ -115,6 +122,7 @@ LIMITS = (
         "TABLE, FOUND",
         lambda _, node: attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch",
     ),
+    Limit("Resize", "sizes of some axes beside an open batch", "FOUND", lambda graph, node: _sizes_beside(graph, node)),
     Limit("Resize", "antialiasing", "TABLE, FOUND", lambda _, node: attribute(node, "antialias", 0) != 0),
     Limit(
         "QuantizeLinear DequantizeLinear",
@@ -213,9 +221,9 @@ def _dtype(graph: Graph, node: NodeProto, place: int) -> int | None:
     return value.dtype if value and value.dtype != TensorProto.UNDEFINED else None
 
 
-def _rank(graph: Graph, node: NodeProto) -> int:
-    """Rank of the first input; 4 where it is unknown."""
-    value = graph.values.get(node.input[0])
+def _rank(graph: Graph, node: NodeProto, place: int = 0) -> int:
+    """Rank of the input at that place; 4 where it is unknown."""
+    value = graph.values.get(node.input[place])
     return len(value.shape) if value else 4
 
 
@@ -234,6 +242,13 @@ def _count(graph: Graph, node: NodeProto) -> int:
     """The constant k of a TopK; 0 where it is computed."""
     count = graph.constant(node.input[1])
     return 0 if count is None else int(count.item())
+
+
+def _sizes_beside(graph: Graph, node: NodeProto) -> bool:
+    """Whether constant sizes are given for some axes, and the input has an axis of no fixed size."""
+    value, constant = graph.values.get(node.input[0]), len(node.input) > 3 and not _computed(graph, node, 3)
+    open_axis = value is not None and any(not isinstance(size, int) for size in value.shape)
+    return constant and open_axis and attribute(node, "axes") is not None
 
 
 def _gives(node: NodeProto, place: int) -> bool:

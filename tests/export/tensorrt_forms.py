@@ -74,6 +74,11 @@ FORMS = [
     form("transposed conv, negative pads", "pads below 0", "ConvTranspose", [weights(4, 3, 3, 3)], pads=[-1] * 4),
     form("average pool dilated", "dilations", "AveragePool", dilations=[2, 2], **THREE),
     form("max pool dilated", "dilations", "MaxPool", dilations=[2, 2], **THREE),
+    form("norm pool of 2", None, "LpPool", p=2, **THREE),
+    form("norm pool of 3", "norms but", "LpPool", p=3, **THREE),
+    form("matrices times a vector", None, "MatMul", [weights(8)]),
+    form("a vector times a matrix", None, "MatMul", [weights(8, 3)], (8,)),
+    form("a vector times matrices", "a vector times a stack", "MatMul", [weights(2, 8, 3)], (8,)),
     Form(
         "max pool with indices",
         "indices",
@@ -127,6 +132,19 @@ FORMS = [
         mode="linear",
         axes=[2, 3],
         keep_aspect_ratio_policy="not_larger",
+    ),
+    *(
+        form(
+            f"resize to sizes of space, batch {batch}",
+            refused,
+            "Resize",
+            [np.array([16, 16])],
+            (batch, 4, 8, 8),
+            inputs=["x", "", "", "c0"],
+            mode="linear",
+            axes=[2, 3],
+        )
+        for batch, refused in ((2, None), ("N", "beside an open batch"))
     ),
     quantized("quantized around 0", None, 0),
     quantized("quantized around 3", "zero points", 3),
