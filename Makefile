@@ -29,6 +29,10 @@ RECIPE := Makefile pyproject.toml setup.py constraints.txt $(wildcard kernels/*.
 PEERS := torchvision timm grad-cam ttach
 PEERS_NEED := pillow tqdm matplotlib scikit-learn PyYAML huggingface_hub safetensors
 
+# Its builder needs no GPU. The wheels are for Linux on x86-64 and arm64; the last is Python alone, and has no wheel.
+TENSORRT_WHEELS := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
+TENSORRT := tensorrt-rtx-cu13
+
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
 
@@ -49,6 +53,9 @@ $(VENV)/installed-for-tests: $(VENV)/installed
 	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) --editable '.[cli,onnxruntime,export,demo,test,lint]' $(PEERS_NEED)
 	@$(PIP) --no-deps $(PEERS)
+	@{ $(PIP) --no-deps --only-binary :all: $(TENSORRT_WHEELS) && \
+	  $(PIP) --no-deps --no-build-isolation $(TENSORRT); } || \
+	  echo "TensorRT for RTX has no wheels for this machine: the tests that build with it are skipped"
 	@touch $@
 
 demo: $(VENV)/installed  ## export EfficientNet-Lite0 and explain real pictures: panels in demo/
