@@ -54,7 +54,7 @@ def gather(call: Call, gradient: Value) -> Results:
     constant = call.constant(1)
     if constant is not None and constant.size == 1:
         return [_placed(call, gradient, axis, int(constant.reshape(-1)[0]) % size), None]
-    return [_collected(call, gradient, axis, indices, size), None]
+    return [_collected(call, gradient, axis, indices, call.x.shape), None]
 
 
 def _placed(call: Call, gradient: Value, axis: int, position: int) -> Value:
@@ -63,15 +63,16 @@ def _placed(call: Call, gradient: Value, axis: int, position: int) -> Value:
     return call.emit.pad(call.emit.reshape(gradient, shape), [axis], [position], [after])
 
 
-def _collected(call: Call, gradient: Value, axis: int, indices: Value, size: int) -> Value:
-    emit, source, count = call.emit, call.x.shape, len(indices.shape)
+def _collected(call: Call, gradient: Value, axis: int, indices: Value, source: Shape) -> Value:
+    """The gradient of `source`, of which a Gather took the indices along the axis."""
+    emit, count = call.emit, len(indices.shape)
     _require_known(call, indices.shape)
     taken = math.prod(indices.shape)
     flat = (*source[:axis], *source[axis + 1 :], taken)
     behind = [*range(axis), *range(axis + count, len(gradient.shape)), *range(axis, axis + count)]
     picked = emit.reshape(emit.transpose(gradient, behind), flat)
     column = emit.reshape(indices, (taken, 1))
-    summed = emit.matmul(picked, one_hot(call, column, size, gradient.dtype))
+    summed = emit.matmul(picked, one_hot(call, column, source[axis], gradient.dtype))
     last = len(source) - 1
     return emit.transpose(summed, [*range(axis), last, *range(axis, last)])
 
@@ -130,10 +131,18 @@ def top_k(call: Call, gradient: Value) -> Results:
 
 @rule("GatherND")
 def gather_nd(call: Call, gradient: Value) -> Results:
-    """A product with the one-hot matrix of the positions that the index tuples stand for."""
+    """A product with the one-hot matrix of the positions that the index tuples stand for.
+
+    Constant tuples, as PyTorch's index tensors give them, are a Gather along the axes that they pick from, as one: the
+    batch may then lie behind those.
+    """
     emit, indices, shared = call.emit, call.inputs[1], call.attribute("batch_dims", 0)
     depth = indices.shape[-1]
     picked, rest = call.x.shape[shared : shared + depth], call.x.shape[shared + depth :]
+    if shared == 0 and call.constant(1) is not None and all(isinstance(size, int) for size in picked):
+        positions = _flat_positions(call, indices, picked)
+        summed = _collected(call, gradient, 0, positions, (math.prod(picked), *rest))
+        return [emit.reshape(summed, call.x.shape), None]
     _require_known(call, (*picked, *rest, *indices.shape[shared:]))
     lead, count = call.x.shape[:shared], math.prod(indices.shape[shared:-1])
     column = emit.reshape(_flat_positions(call, indices, picked), (*indices.shape[:shared], count, 1))

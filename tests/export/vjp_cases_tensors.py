@@ -72,6 +72,7 @@ TENSORS = [
         (("ArgMax", ["x"], ["i"], {"axis": 1}), ("GatherElements", ["x", "i"], ["y"], {"axis": 1})),
     ),
     one("gather rows by tuples", "GatherND", (3, 4, 2), [np.array([[0, 1], [2, -1], [0, 1]])]),
+    one("gather rows by tuples of one", "GatherND", (4, 2, 3), [np.array([[3], [0], [3]])]),
     one("gather slices by tuples", "GatherND", (3, 4, 2), [np.array([[[1]], [[-1]]])]),
     one("gather in each of the batch", "GatherND", (2, 4, 3), [np.array([[[1]], [[3]]])], batch_dims=1),
     Case(
