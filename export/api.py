@@ -19,6 +19,7 @@ from gcpp_edge.export.check import check as run_check
 from gcpp_edge.export.coverage import Coverage, coverage_of, layers_of
 from gcpp_edge.export.fidelity import Fidelity, check_half, compare, noise, range_notes, reports, samples
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
+from gcpp_edge.export.graph import Graph
 from gcpp_edge.export.layers import LayerCandidate
 from gcpp_edge.export.scaling import Feeds, Halved, bake_half, contract_of
 from gcpp_edge.export.sources import (
@@ -30,6 +31,7 @@ from gcpp_edge.export.sources import (
     load_source,
     read_labels,
 )
+from gcpp_edge.export.tensorrt_policy import concerns
 from gcpp_edge.export.weights import filled
 from gcpp_edge.export.write import WrittenFile, write_model
 
@@ -108,7 +110,14 @@ def export_file(
     fidelity = half.compared(steps)
     files = steps.run("write", f"Writing {output}", lambda: write_model(model, output, external_data))
     written = sum(file.bytes for file in files)
-    return Report(output, contract_of(model), steps.seconds, written, notes + more, files, fidelity)
+    notes += (*more, *_concerns(model))
+    return Report(output, contract_of(model), steps.seconds, written, notes, files, fidelity)
+
+
+def _concerns(model: ModelProto) -> tuple[str, ...]:
+    """What of the network's own graph TensorRT would refuse; other runtimes may take it."""
+    plain = contract_of(model).levels[contract.PLAIN].nodes
+    return tuple(concerns(Graph(model), model.graph.node[:plain]))
 
 
 @dataclass

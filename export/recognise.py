@@ -12,6 +12,8 @@ from onnx import NodeProto, helper
 from gcpp_edge.export.graph import Graph, attribute
 from gcpp_edge.export.vjp.registry import INTERNAL
 
+SELU = (1.6732632423543772, 1.0507009873554805)  # alpha and gamma, Klambauer et al. 2017
+
 
 def recognise_activations(graph: Graph) -> list[NodeProto]:
     """The forward nodes with each spelled-out activation as one internal node. The graph itself stays as it is.
@@ -78,6 +80,18 @@ def _relu(graph: Graph, node: NodeProto) -> Found | None:
         return None
     x = next((name for name in node.input if graph.constant(name) is None), None)
     return None if x is None else ([], helper.make_node("Relu", [x], list(node.output), name=node.name))
+
+
+def _selu(graph: Graph, node: NodeProto) -> Found | None:
+    """Elu with SELU's own alpha, times its gamma, as the PyTorch exporter writes it."""
+    elu = next((graph.producers[name] for name in node.input if name in graph.producers), None)
+    if node.op_type != "Mul" or elu is None or elu.op_type != "Elu" or not _alone(graph, elu):
+        return None
+    alpha, gamma = attribute(elu, "alpha", 1.0), _scalar(graph, node)
+    if gamma is None or not (math.isclose(alpha, SELU[0], rel_tol=1e-6) and math.isclose(gamma, SELU[1], rel_tol=1e-6)):
+        return None
+    made = helper.make_node("Selu", [elu.input[0]], list(node.output), name=node.name, alpha=SELU[0], gamma=SELU[1])
+    return [elu], made
 
 
 def _hard_swish(graph: Graph, node: NodeProto) -> Found | None:
@@ -152,4 +166,4 @@ def _quantised(graph: Graph, node: NodeProto) -> Found | None:
     return ([quantise] if _alone(graph, quantise) else []), pair
 
 
-PATTERNS = (_silu, _hard_swish, _gelu, _relu, _quantised)
+PATTERNS = (_selu, _silu, _hard_swish, _gelu, _relu, _quantised)

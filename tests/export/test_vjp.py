@@ -77,7 +77,7 @@ CLIP = one("clip", "Clip", (1, 1, 1, 5), [np.array(-0.5), np.array(0.5)])
 PRELU = one("prelu", "PRelu", (1, 1, 1, 3), [np.array([-0.5])])
 SHRINK = one("shrink", "Shrink", (1, 1, 1, 5), lambd=0.5)
 HARD_SIGMOID = one("hard sigmoid", "HardSigmoid", (1, 1, 1, 5), alpha=0.5, beta=0.5)
-MAX = one("max", "Max", (1, 1, 1, 3), [np.array(0.0)])
+MAX = one("max", "Max", (1, 1, 1, 3), [np.array(1.0)])
 MIN = one("min", "Min", (1, 1, 1, 3), [np.array(0.0)])
 REDUCE_MAX = one("reduce max", "ReduceMax", (1, 1, 1, 4), [np.array([3])])
 REDUCE_MIN = one("reduce min", "ReduceMin", (1, 1, 1, 4), [np.array([3])], keepdims=0)
@@ -109,7 +109,7 @@ SPECIALS = {
     "prelu at zero takes its slope": Special(PRELU, row(-1, 0, 2), row(-0.5, -0.5, 1)),
     "shrink passes nothing at its bounds": Special(SHRINK, row(-2, -0.5, 0, 0.5, 1), row(1, 0, 0, 0, 1)),
     "a hard sigmoid is flat at its ends": Special(HARD_SIGMOID, row(-2, -1, 0, 1, 3), row(0, 0, 0.5, 0, 0)),
-    "a tie of two maxima is shared": Special(MAX, row(-1, 0, 1), row(0, 0.5, 1)),
+    "a tie of two maxima is shared": Special(MAX, row(-1, 1, 2), row(0, 0.5, 1)),
     "a tie of two minima is shared": Special(MIN, row(-1, 0, 1), row(1, 0.5, 0)),
     "the largest of a row shares in a tie": Special(REDUCE_MAX, row(2, 5, 5, 1), row(0, 0.5, 0.5, 0)),
     "the least of a row shares in a tie": Special(REDUCE_MIN, row(1, 5, 1, 1), row(1 / 3, 0, 1 / 3, 1 / 3)),
