@@ -11,7 +11,18 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from gcpp_edge import contract
-from gcpp_edge.contract import ACTIVATIONS, COLOR_OF_CHANNELS, GRADIENTS, GUIDED, MAP, PIXEL_RULES, PLAIN, RESERVED
+from gcpp_edge.contract import (
+    ACTIVATIONS,
+    COLOR_OF_CHANNELS,
+    GRADIENTS,
+    GUIDED,
+    MAP,
+    PIXEL_RULES,
+    PLAIN,
+    RESERVED,
+    SOFTMAX_POLES,
+    SOFTMAX_WEIGHTS,
+)
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.differentiate import differentiate
 from gcpp_edge.export.emit import Emitter
@@ -24,6 +35,7 @@ from gcpp_edge.export.precision import HALVES, opset_for
 from gcpp_edge.export.recognise import recognise_activations
 from gcpp_edge.export.repeat import Repeater
 from gcpp_edge.export.scores import ScoreTensors, TargetOptions, find_scores
+from gcpp_edge.export.softmax import Explained, add_softmax_weights, require_softmax
 from gcpp_edge.export.targets import Scene, aim
 from gcpp_edge.export.tensorrt_policy import require_accepted
 from gcpp_edge.export.weights import without_large_constants
@@ -57,7 +69,9 @@ class BakeOptions:
 
     layer: module path or tensor, or several of them; None for the last features with a spatial extent. token_grid:
     (h, w) of layers of tokens, where it is not recognised. guided: adds the pixel-space backward image under
-    `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained. rescale: see Rescale.
+    `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained. softmax: adds the channel weights
+    of gradcam++-softmax; away from pooling + linear, `softmax_classes` of the other classes stand for all (softmax.py).
+    rescale: see Rescale.
     """
 
     layer: str | Sequence[str] | None = None
@@ -65,6 +79,8 @@ class BakeOptions:
     guided: bool = False
     pixel_rule: str = "guided"
     target: TargetOptions = TargetOptions()
+    softmax: bool = False
+    softmax_classes: int = 10
     rescale: Rescale = Rescale()
 
     def __post_init__(self) -> None:
@@ -120,6 +136,8 @@ def bake_normal(
     preprocessing = _fitting(graph, preprocessing)
     if labels and len(labels) != scores.classes:
         raise SourceError(f"{len(labels)} labels for {scores.classes} classes. Give one label a class, in order.")
+    if options.softmax:
+        require_softmax(scores, options.target.kind, len(chosen), options.softmax_classes)
     builder = _Builder(graph, scores, chosen, options)
     layers = builder.add_map_level()
     if options.guided:
@@ -221,8 +239,17 @@ class _Builder:
             self.name_output(MAP, names[0], activations)
             self.name_output(MAP, names[1], self._per_target(gradients))
             layers.append(_layer(layer, constant, names, self._scale_at(layer.tensor, rescale)))
+            if self.options.softmax:
+                self._add_softmax(layer, activations, gradients)
         self._end_level(MAP)
         return layers
+
+    def _add_softmax(self, layer: LayerCandidate, activations: Value, gradients: Value) -> None:
+        """The channel weights of gradcam++-softmax, and how many positions were poles."""
+        explained = Explained(self.graph, self.emit, self.steps, self.scores, self.aim, layer, activations, gradients)
+        found = add_softmax_weights(explained, self.options.softmax_classes)
+        for name, value in zip((SOFTMAX_WEIGHTS, SOFTMAX_POLES), found, strict=True):
+            self.name_output(MAP, name, self._per_target(value))
 
     def add_guided_level(self) -> None:
         """The pixel-space backward image, float32 also where the network is not: it is no longer scaled."""

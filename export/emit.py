@@ -285,6 +285,16 @@ class Emitter:
         """value [N,K,*S], indices int64 [N,1] -> [N,*S]: one entry of axis 1 for each of the batch."""
         return self.node("GatherND", (value, indices), (value.shape[0], *value.shape[2:]), batch_dims=1)
 
+    def top(self, value: Value, count: int) -> tuple[Value, Value]:
+        """The greatest `count` values of each row of [N,K], and their indices, int64: [N,count], the greatest first."""
+        values, indices = self.graph.fresh(f"{self.prefix}/TopK"), self.graph.fresh(f"{self.prefix}/TopK/indices")
+        inputs = [value.name, self.integers([count]).name]
+        self.nodes.append(helper.make_node("TopK", inputs, [values, indices], name=values, axis=1, largest=1, sorted=1))
+        shape = (value.shape[0], count)
+        for name, dtype in ((values, value.dtype), (indices, TensorProto.INT64)):
+            self.graph.values[name] = Value(name, shape, dtype)
+        return self.graph.values[values], self.graph.values[indices]
+
     def conv(self, value: Value, weights: Value, shape: Shape, **attributes: Any) -> Value:
         return self.node("Conv", (value, weights), shape, **attributes)
 

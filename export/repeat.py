@@ -25,10 +25,13 @@ def _block(first: Dimension) -> int:
 
 
 class Repeater:
-    """Rewrites emitted nodes so that what hangs on `marks` [N K] reads repeated forward tensors."""
+    """Rewrites emitted nodes so that what hangs on `marks` [N K] reads repeated forward tensors.
 
-    def __init__(self, emit: Emitter, marks: Value, count: int) -> None:
-        self.emit, self.count = emit, count
+    option: the user's, that an error names.
+    """
+
+    def __init__(self, emit: Emitter, marks: Value, count: int, option: str = "--top-k") -> None:
+        self.emit, self.count, self.option = emit, count, option
         self.per_target = {marks.name}
         self._repeated: dict[str, Value] = {}
 
@@ -57,8 +60,8 @@ class Repeater:
         shape = self.emit.graph.value(name).shape
         if any(not isinstance(size, int) for size in shape[1:]) or (shape and _block(shape[0]) == 0):
             raise UnsupportedGraphError(
-                f'Node "{node.name}" reads "{name}" {list(shape)}, whose batch is not its first axis: --top-k cannot '
-                "repeat it."
+                f'Node "{node.name}" reads "{name}" {list(shape)}, whose batch is not its first axis: '
+                f"{self.option} cannot repeat it."
             )
         return bool(shape) and not isinstance(shape[0], int)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from gcpp_edge import contract
 from gcpp_edge.contract import (
@@ -117,7 +117,7 @@ def _chosen_class(scene: Scene, flat: Value, target: Value, shape: tuple[Dimensi
     emit, columns = scene.emit, shape[1] if len(shape) > 1 else 1
     column = emit.reshape(target, (scene.batch, columns))
     place, negative = _rank(emit, column)
-    best = emit.node("GatherElements", (_top(scene, flat, scene.ranks), place), (scene.batch, columns), axis=1)
+    best = emit.node("GatherElements", (emit.top(flat, scene.ranks)[1], place), (scene.batch, columns), axis=1)
     return emit.reshape(emit.where(negative, best, column), shape)
 
 
@@ -126,16 +126,6 @@ def _rank(emit: Emitter, column: Value) -> tuple[Value, Value]:
     zero = emit.constant(np.array(0))
     negative = emit.less(column, zero)
     return emit.where(negative, emit.subtract(emit.constant(np.array(-1)), column), zero), negative
-
-
-def _top(scene: Scene, flat: Value, count: int) -> Value:
-    """Indices of the greatest values of [N,K], int64 [N,count], the greatest first."""
-    graph, emit = scene.graph, scene.emit
-    values, indices = graph.fresh("gcpp/TopK"), graph.fresh("gcpp/TopK/indices")
-    inputs = [flat.name, emit.integers([count]).name]
-    emit.nodes.append(helper.make_node("TopK", inputs, [values, indices], name=values, axis=1, largest=1, sorted=1))
-    result = graph.values[indices] = Value(indices, (flat.shape[0], count), TensorProto.INT64)
-    return result
 
 
 def _aim_at_region(scene: Scene) -> Aim:
@@ -190,7 +180,7 @@ def _aim_at_detection(scene: Scene) -> Aim:
     order = emit.where(no_class, emit.reduce("ReduceMax", table, [2], keepdims=False), of_class)
     ranks = min(scene.options.ranks, count)
     place, is_rank = _rank(emit, emit.reshape(detection, (batch, 1)))
-    ranked = emit.node("GatherElements", (_top(scene, order, ranks), place), (batch, 1), axis=1)
+    ranked = emit.node("GatherElements", (emit.top(order, ranks)[1], place), (batch, 1), axis=1)
     index = emit.where(is_rank, ranked, emit.reshape(detection, (batch, 1)))
     row = emit.gather_batch(table, index)  # [N,K]
     chosen = _chosen_class(scene, row, target, (batch,))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gcpp_edge.contract import CLASSES, Contract, Layer
+from gcpp_edge.contract import CLASSES, SOFTMAX_POLES, SOFTMAX_WEIGHTS, Contract, Layer
 from gcpp_edge.device import Device
 from gcpp_edge.errors import RuntimeFailure
 from gcpp_edge.fusion import fuse, fused_grid
@@ -54,6 +54,10 @@ class MapMaker:
         count, targets = len(poles), len(poles[0])
         activations, gradients, maps = buffers[layer.activations], buffers[layer.gradients], buffers[maps_of(layer)]
         cam, scale = self._device.kernels.cam, layer.gradient_scale
+        if method.needs_weights:  # computed by the file, and constant over space as far as the kernel is concerned
+            gradients, scale = buffers[SOFTMAX_WEIGHTS], 1.0
+            counted = self._device.download(buffers[SOFTMAX_POLES]).reshape(len(buffers[SOFTMAX_POLES]), -1)
+            poles[:] = [[int(number) for number in row[:targets]] for row in counted[:count]]
         for frame in range(count):
             A = activations[frame : frame + 1]
             for target in range(targets):

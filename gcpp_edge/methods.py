@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gcpp_edge.contract import Contract
+from gcpp_edge.contract import MAP, SOFTMAX_WEIGHTS, Contract
 from gcpp_edge.errors import MethodError
 from gcpp_edge.geometry import stretch_axis
 from gcpp_edge.kernels import table
@@ -33,7 +33,8 @@ MODES = (PAPER, PYTORCH_GRAD_CAM, AUTHORS)
 class Method:
     """One way to weigh the channels: `rule` and `relu` are what the `cam` kernel takes.
 
-    `needs_constant`: defined only where the gradients are proven constant over space.
+    `needs_constant`: defined only where the gradients are proven constant over space. `needs_weights`: the kernel is
+    given the file's own `softmax_weights`, one a channel, in place of gradients.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Method:
     needs_constant: bool
     equation: str
     source: str
+    needs_weights: bool = False
 
 
 METHODS = {
@@ -70,6 +72,15 @@ METHODS = {
             needs_constant=False,
             equation="w_k = sum_ij g_ij / (2 + max(sum A_k, 0) g_ij), 0 at poles;  L = relu(sum_k w_k A_k)",
             source="Eq. 29, 30 (section 7.1)",
+        ),
+        Method(
+            "gradcam++-softmax",
+            rule="gradcam",
+            relu=True,
+            needs_constant=False,
+            equation="w_k = sum_ij alpha_ij relu(dY/dA_ij), Y = softmax(S), 0 at poles;  L = relu(sum_k w_k A_k)",
+            source="Eq. 5, 10, 21-24, up to the factor Y (1 - Y); computed in the file",
+            needs_weights=True,
         ),
         Method(
             "cam",
@@ -108,7 +119,17 @@ def choose_method(name: str, contract: Contract, mode: str = PAPER) -> Method:
                 f"Method {name!r} needs a head of pooling + linear layers behind {layer.name!r}; the gradients "
                 "there depend on the position. Use 'gradcam', which needs no such head."
             )
+    if method.needs_weights and not holds_softmax_weights(contract):
+        raise MethodError(
+            f"Method {name!r} needs a file that computes its weights. Export the network again with --softmax, or use "
+            "'gradcam++'."
+        )
     return method
+
+
+def holds_softmax_weights(contract: Contract) -> bool:
+    """Whether the file computes the weights of gradcam++-softmax."""
+    return MAP in contract.levels and SOFTMAX_WEIGHTS in contract.levels[MAP].outputs
 
 
 def reference_maps(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gcpp_edge.explainer import Explainer
     from gcpp_edge.explanation import Explanation
 
+METHOD_HELP = "gradcam, gradcam++, gradcam++-signed, gradcam++-softmax or cam."
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -101,9 +103,7 @@ def explain(
     region: Annotated[
         Path | None, typer.Option(help="A mask of what to explain, not black inside; or a folder with one a picture.")
     ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="gradcam, gradcam++, gradcam++-signed or cam.", show_default="as the file says")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help=METHOD_HELP, show_default="as the file says")] = None,
     mode: Annotated[str, typer.Option(help="Whose formulas: paper, pytorch-grad-cam or authors.")] = "paper",
     alpha: Annotated[float, typer.Option(min=0.0, max=1.0, help="Weight of the colours in overlays.")] = 0.5,
     colormap: Annotated[str, typer.Option(help="Colours of overlays.")] = "jet",

@@ -56,6 +56,12 @@ def export(
     labels: Annotated[str | None, typer.Option(help="File with one class name a line, or the word imagenet.")] = None,
     guided: Annotated[bool, typer.Option("--guided", help="Add the level with the pixel-space image.")] = False,
     pixel_rule: Annotated[str, typer.Option(help="How that image is made: guided, deconvnet or gradient.")] = "guided",
+    softmax: Annotated[
+        bool, typer.Option("--softmax", help="Add the channel weights of the method gradcam++-softmax.")
+    ] = False,
+    softmax_classes: Annotated[
+        int, typer.Option(min=1, help="With --softmax, away from pooling + linear: how many other classes it counts.")
+    ] = 10,
     ranks: Annotated[int, typer.Option(min=1, help="How many ranks can be asked for at run time.")] = 5,
     target: Annotated[str, typer.Option(help=TARGET_HELP)] = CLASS,
     top_k: Annotated[int | None, typer.Option(min=1, help="Explain K classes from one forward pass.")] = None,
@@ -132,6 +138,8 @@ def export(
         "pixel_rule": pixel_rule,
         "precision": precision,
         "pictures": read_pictures(fidelity or [], precision),
+        "softmax": softmax,
+        "softmax_classes": softmax_classes,
         "check": check,
         "external_data": external_data,
     }

@@ -27,6 +27,7 @@ _METHOD_TITLES = {
     "gradcam": "Grad-CAM",
     "gradcam++": "Grad-CAM++",
     "gradcam++-signed": "Grad-CAM++ (signed)",
+    "gradcam++-softmax": "Grad-CAM++ (softmax)",
     "cam": "CAM",
 }
 

@@ -76,7 +76,7 @@ def test_an_explanation_holds_the_network_s_answer_and_the_method_s_map(explaine
         (name, constant)
         for name in METHODS
         for constant in (True, False)
-        if constant or not METHODS[name].needs_constant
+        if (constant or not METHODS[name].needs_constant) and not METHODS[name].needs_weights
     ],
 )
 def test_every_method_runs_on_every_table_of_kernels(

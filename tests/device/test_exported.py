@@ -77,6 +77,34 @@ def test_the_map_of_a_frame_is_the_method_on_autograd_s_gradients(small: Any, me
     assert np.abs(explanation.map - expected[0]).max() <= 1e-3 * expected.max()
 
 
+@pytest.mark.parametrize("pooled", [True, False])
+def test_the_softmax_map_weighs_the_activations_by_the_files_own_weights(tmp_path: Any, pooled: bool) -> None:
+    from gcpp_edge.export import explain_module
+
+    torch.manual_seed(0)
+    features = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, stride=8), torch.nn.ReLU())
+    pool = torch.nn.AdaptiveAvgPool2d(1) if pooled else torch.nn.AdaptiveMaxPool2d(1)
+    network = Halves(features, torch.nn.Sequential(pool, torch.nn.Flatten(), torch.nn.Linear(8, 9))).eval()
+    path = tmp_path / "softmax.onnx"
+    example = torch.randn(2, 3, PIXELS.height, PIXELS.width)
+    onnx.save(explain_module(network, example, preprocessing=PIXELS, layer="features", softmax=True), path)
+    frames = [np.random.default_rng(seed).integers(0, 256, (70, 90, 3), np.uint8) for seed in (1, 2)]
+    with gcpp_edge.load(path, method="gradcam++-softmax") as explainer:
+        found = explainer(frames, [-1, 3])
+        assert explainer(frames[0], method="gradcam++").method == "gradcam++"
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images = np.concatenate([network_input(frame, PIXELS).numpy() for frame in frames])
+    names = ["activations", "softmax_weights", "softmax_poles"]
+    activations, weights, poles = session.run(
+        names, {session.get_inputs()[0].name: images, "target": np.array([-1, 3])}
+    )
+    expected = np.maximum((weights.astype(np.float64) * activations).sum(1), 0)
+    assert expected.max() > 0
+    for explanation, raw_map, count in zip(found, expected, poles, strict=True):
+        assert explanation.method == "gradcam++-softmax" and explanation.poles == count
+        assert np.allclose(explanation.map, raw_map, atol=1e-5 * expected.max())
+
+
 def test_all_levels_of_an_exported_file_agree(small: Any) -> None:
     frames = [np.random.default_rng(seed).integers(0, 256, (50, 60, 3), np.uint8) for seed in range(3)]
     with gcpp_edge.load(small[1]) as explainer:

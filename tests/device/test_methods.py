@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcpp_edge.contract import Contract
+from gcpp_edge.contract import MAP, SOFTMAX_WEIGHTS, Contract
 from gcpp_edge.errors import MethodError
 from gcpp_edge.geometry import stretch_axis
 from gcpp_edge.kernels import table
@@ -39,13 +39,19 @@ def contract(shared_model: Any) -> Contract:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_chosen_by_its_name(contract: Contract, name: str) -> None:
+    level = contract.levels[MAP]
+    contract = replace(contract, levels={MAP: replace(level, outputs=(*level.outputs, SOFTMAX_WEIGHTS))})
     assert choose_method(name, contract).name == name
 
 
 @pytest.mark.parametrize(
     ("name", "mode", "message"),
     [
-        ("scorecam", "paper", "Unknown method 'scorecam'. Known: gradcam, gradcam[+][+], gradcam[+][+]-signed, cam"),
+        (
+            "scorecam",
+            "paper",
+            "Unknown method 'scorecam'. Known: gradcam, gradcam[+][+], gradcam.*-signed, gradcam.*-softmax, cam",
+        ),
         ("gradcam", "captum", "Unknown mode 'captum'. Known: paper, pytorch-grad-cam, authors"),
         ("cam", "authors", "Mode 'authors' has no method 'cam'. It has: gradcam, gradcam[+][+]"),
         ("gradcam++-signed", "pytorch-grad-cam", "has no method 'gradcam[+][+]-signed'"),
@@ -59,6 +65,11 @@ def test_what_is_not_in_the_table_is_refused(contract: Contract, name: str, mode
 def test_cam_is_refused_where_gradients_depend_on_the_position(contract: Contract) -> None:
     with pytest.raises(MethodError, match="needs a head of pooling [+] linear"):
         choose_method("cam", replace(contract, layer=replace(contract.layer, constant=False)))
+
+
+def test_softmax_is_refused_where_the_file_does_not_compute_its_weights(contract: Contract) -> None:
+    with pytest.raises(MethodError, match="Export the network again with --softmax"):
+        choose_method("gradcam++-softmax", contract)
 
 
 def test_cam_is_gradcam_without_its_last_relu() -> None:
