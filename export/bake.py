@@ -16,6 +16,7 @@ from gcpp_edge.contract import (
     COLOR_OF_CHANNELS,
     GRADIENTS,
     GUIDED,
+    HEATMAP,
     MAP,
     PIXEL_RULES,
     PLAIN,
@@ -31,6 +32,7 @@ from gcpp_edge.export.grids import as_map
 from gcpp_edge.export.layers import LayerCandidate, find_layers
 from gcpp_edge.export.memory import memory_bytes
 from gcpp_edge.export.normalise import normalise, strip_scopes
+from gcpp_edge.export.portable import Maps, heatmap
 from gcpp_edge.export.precision import HALVES, opset_for
 from gcpp_edge.export.recognise import recognise_activations
 from gcpp_edge.export.repeat import Repeater
@@ -39,6 +41,7 @@ from gcpp_edge.export.softmax import Explained, add_softmax_weights, require_sof
 from gcpp_edge.export.targets import Scene, aim
 from gcpp_edge.export.tensorrt_policy import require_accepted
 from gcpp_edge.export.weights import without_large_constants
+from gcpp_edge.methods import METHODS, choose_method
 
 MOST_LAYERS = 9  # as many as have reserved names
 
@@ -71,7 +74,7 @@ class BakeOptions:
     (h, w) of layers of tokens, where it is not recognised. guided: adds the pixel-space backward image under
     `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained. softmax: adds the channel weights
     of gradcam++-softmax; away from pooling + linear, `softmax_classes` of the other classes stand for all (softmax.py).
-    rescale: see Rescale.
+    method: the file's default. portable: the method whose heatmap the graph computes itself. rescale: see Rescale.
     """
 
     layer: str | Sequence[str] | None = None
@@ -81,11 +84,16 @@ class BakeOptions:
     target: TargetOptions = TargetOptions()
     softmax: bool = False
     softmax_classes: int = 10
+    method: str = "gradcam++"
+    portable: str | None = None
     rescale: Rescale = Rescale()
 
     def __post_init__(self) -> None:
         if self.pixel_rule not in PIXEL_RULES:
             raise SourceError(f'Unknown pixel rule "{self.pixel_rule}"; expected one of {", ".join(PIXEL_RULES)}.')
+        for method in (self.method, self.portable):
+            if method is not None and method not in METHODS:
+                raise SourceError(f'Unknown method "{method}"; expected one of {", ".join(METHODS)}.')
         if self.layer is not None and not self.layers:
             raise SourceError("No layer given. Name one, or leave it out for the last features.")
         if len(self.layers) > MOST_LAYERS or len(set(self.layers)) < len(self.layers):
@@ -152,6 +160,7 @@ def bake_normal(
         levels=builder.levels(),
         ranks=builder.aim.ranks,
         labels=tuple(labels),
+        method=options.method,
         pixel_rule=options.pixel_rule if options.guided else "",
         source_sha256=provenance.sha256,
         source_name=provenance.name,
@@ -159,6 +168,8 @@ def bake_normal(
         target=builder.aim.target,
         extra_inputs=tuple(_extra_input(graph.value(name)) for name in graph.inputs if name != graph.image),
     )
+    for method in (options.method, options.portable or options.method):
+        choose_method(method, described)
     write_contract(result, described)
     onnx.checker.check_model(without_large_constants(result))
     return result
@@ -230,7 +241,7 @@ class _Builder:
             self.name_output(MAP, name, value)
         rescale = self.options.rescale.map
         found = self._differentiate([layer.tensor for layer in self.layers], "gradient", rescale)
-        layers = []
+        layers, maps = [], []
         for number, layer in enumerate(self.layers, 1):
             names = [name if number == 1 else f"{name}_{number}" for name in (ACTIVATIONS, GRADIENTS)]
             activations = as_map(self.emit, self.graph.value(layer.tensor), layer.grid)
@@ -239,17 +250,23 @@ class _Builder:
             self.name_output(MAP, names[0], activations)
             self.name_output(MAP, names[1], self._per_target(gradients))
             layers.append(_layer(layer, constant, names, self._scale_at(layer.tensor, rescale)))
+            weights = None
             if self.options.softmax:
-                self._add_softmax(layer, activations, gradients)
+                weights = self._add_softmax(layer, activations, gradients)
+            maps.append(Maps(layers[-1], activations, gradients, weights))
+        if self.options.portable:
+            drawn = heatmap(self.emit, self.options.portable, maps, self.graph.value(self.graph.image).shape[2:])
+            self.name_output(MAP, HEATMAP, self._per_target(drawn))
         self._end_level(MAP)
         return layers
 
-    def _add_softmax(self, layer: LayerCandidate, activations: Value, gradients: Value) -> None:
-        """The channel weights of gradcam++-softmax, and how many positions were poles."""
+    def _add_softmax(self, layer: LayerCandidate, activations: Value, gradients: Value) -> Value:
+        """Names the weights of gradcam++-softmax and the count of poles. Returns the weights of each backward row."""
         explained = Explained(self.graph, self.emit, self.steps, self.scores, self.aim, layer, activations, gradients)
         found = add_softmax_weights(explained, self.options.softmax_classes)
         for name, value in zip((SOFTMAX_WEIGHTS, SOFTMAX_POLES), found, strict=True):
             self.name_output(MAP, name, self._per_target(value))
+        return found[0]
 
     def add_guided_level(self) -> None:
         """The pixel-space backward image, float32 also where the network is not: it is no longer scaled."""

@@ -23,7 +23,8 @@ properties, says the rest.
 Optional outputs of the map level:
 
     activations_2, gradients_2, ...          of a second layer, and so on (Contract.others)
-    heatmap         out  float [N,H,W]       the whole method in standard operators, in [0, 1], at the input's size
+    heatmap         out  float [N,H,W]       the whole method in standard operators, in [0, 1], at the input's size;
+                                             [N,K,H,W] of K classes, [N,T,H,W] of clips
     softmax_weights out  float [N,C,1,..]    weights of gradcam++-softmax
     softmax_poles   out  int64 [N]           how many positions were poles
 

@@ -62,6 +62,13 @@ def export(
     softmax_classes: Annotated[
         int, typer.Option(min=1, help="With --softmax, away from pooling + linear: how many other classes it counts.")
     ] = 10,
+    method: Annotated[str, typer.Option(help="The file's method, where none is asked for at run time.")] = "gradcam++",
+    portable: Annotated[
+        bool,
+        typer.Option(
+            "--portable", help="Compute that method's heatmap in the graph too, for runtimes without kernels."
+        ),
+    ] = False,
     ranks: Annotated[int, typer.Option(min=1, help="How many ranks can be asked for at run time.")] = 5,
     target: Annotated[str, typer.Option(help=TARGET_HELP)] = CLASS,
     top_k: Annotated[int | None, typer.Option(min=1, help="Explain K classes from one forward pass.")] = None,
@@ -138,6 +145,8 @@ def export(
         "pixel_rule": pixel_rule,
         "precision": precision,
         "pictures": read_pictures(fidelity or [], precision),
+        "method": method,
+        "portable": method if portable else None,
         "softmax": softmax,
         "softmax_classes": softmax_classes,
         "check": check,
