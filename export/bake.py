@@ -27,6 +27,7 @@ from gcpp_edge.contract import (
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.differentiate import differentiate
 from gcpp_edge.export.emit import Emitter
+from gcpp_edge.export.frame_input import FramePart, frame_part, require_frame_input
 from gcpp_edge.export.graph import Graph, Value, numpy_dtype
 from gcpp_edge.export.grids import as_map
 from gcpp_edge.export.layers import LayerCandidate, find_layers
@@ -74,7 +75,9 @@ class BakeOptions:
     (h, w) of layers of tokens, where it is not recognised. guided: adds the pixel-space backward image under
     `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained. softmax: adds the channel weights
     of gradcam++-softmax; away from pooling + linear, `softmax_classes` of the other classes stand for all (softmax.py).
-    method: the file's default. portable: the method whose heatmap the graph computes itself. rescale: see Rescale.
+    method: the file's default. portable: the method whose heatmap the graph computes itself.
+    frame_input: the frames that the file takes in place of the network's input, preprocessing included. rescale: see
+    Rescale.
     """
 
     layer: str | Sequence[str] | None = None
@@ -86,6 +89,7 @@ class BakeOptions:
     softmax_classes: int = 10
     method: str = "gradcam++"
     portable: str | None = None
+    frame_input: contract.FrameInput | None = None
     rescale: Rescale = Rescale()
 
     def __post_init__(self) -> None:
@@ -150,9 +154,13 @@ def bake_normal(
     layers = builder.add_map_level()
     if options.guided:
         builder.add_guided_level()
+    extra_inputs = tuple(_extra_input(graph.value(name)) for name in graph.inputs if name != graph.image)
+    if options.frame_input is not None:
+        require_frame_input(options.frame_input, preprocessing)
+        builder.add_frame_input(frame_part(graph, preprocessing, options.frame_input))
     result = builder.model()
     described = contract.Contract(
-        input=graph.image,
+        input=graph.image if options.frame_input is None else contract.FRAME,
         preprocessing=preprocessing,
         scores=contract.Scores(scores.output, scores.classes, scores.kind, logits=scores.logits.name),
         layer=layers[0],
@@ -166,7 +174,9 @@ def bake_normal(
         source_name=provenance.name,
         exporter=f"gcpp-edge {_version()}",
         target=builder.aim.target,
-        extra_inputs=tuple(_extra_input(graph.value(name)) for name in graph.inputs if name != graph.image),
+        extra_inputs=extra_inputs,
+        frame=options.frame_input or contract.FrameInput(),
+        network_input=graph.image if options.frame_input is not None else "",
     )
     for method in (options.method, options.portable or options.method):
         choose_method(method, described)
@@ -228,6 +238,7 @@ class _Builder:
         self.steps = recognise_activations(graph)
         self.emit = Emitter(graph)
         self.renamed: dict[str, str] = {}
+        self.frame: FramePart | None = None
         self.outputs: dict[str, list[str]] = {MAP: [], GUIDED: []}
         self.infos: dict[str, Value] = {}
         self.segments: dict[str, list[NodeProto]] = {}
@@ -278,6 +289,13 @@ class _Builder:
         found = self.emit.scale(found, 1 / self._scale_at(image, rescale))
         self.name_output(GUIDED, GUIDED, self._per_target(found))
         self._end_level(GUIDED)
+
+    def add_frame_input(self, part: FramePart) -> None:
+        """Frames in place of the network's own input, which becomes an inner tensor."""
+        self.frame = part
+        self.forward = [*part.nodes, *self.forward]
+        self.graph.inputs = [part.input.name if name == self.graph.image else name for name in self.graph.inputs]
+        require_accepted(self.graph, part.nodes)
 
     def _differentiate(self, tensors: list[str], pixel_rule: str, rescale: Mapping[str, float]) -> dict[str, Value]:
         return differentiate(self.graph, self.emit, self.steps, self.aim.seeds, tensors, pixel_rule, rescale)
@@ -348,6 +366,10 @@ class _Builder:
         result.graph.node.extend(nodes)
         used = {name for node in nodes for name in node.input}
         result.graph.initializer.extend(tensor for tensor in self.emit.initializers if tensor.name in used)
+        if self.frame is not None:
+            result.graph.initializer.extend(self.frame.initializers)
+            image = next(value for value in result.graph.input if value.name == self.graph.image)
+            image.CopyFrom(_info(self.frame.input))
         result.graph.input.extend(_info(value) for value in self.aim.inputs)
         result.graph.output.extend(_info(self.infos[name]) for name in self._ordered(self.infos))
         result.graph.name = "explained"

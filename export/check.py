@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from gcpp_edge.contract import AIMS, DETECTION, GUIDED, MAP, REGION, TARGET_CLASS, Contract, Layer
+from gcpp_edge.contract import AIMS, DETECTION, GUIDED, MAP, REGION, SEED, TARGET_CLASS, Contract, Layer
 from gcpp_edge.errors import SelfCheckError
 from gcpp_edge.export.bake import BakeOptions, bake
 from gcpp_edge.export.differences import difference_error, input_dtype, relative, run, session_for, source_tensor
@@ -131,10 +131,11 @@ def _judge(figures: dict[str, Any], contract: Contract) -> None:
 
 
 def _probe(model: ModelProto, contract: Contract, seed: int) -> Probe:
-    inner = [contract.scores.logits, *(source_tensor(model, layer) for layer in contract.layers)]
+    own = [contract.network_input] if contract.network_input else []
+    inner = [*own, contract.scores.logits, *(source_tensor(model, layer) for layer in contract.layers)]
     watched = _with_outputs(model, inner)
     session = session_for(watched)
-    samples = samples_of(contract, input_dtype(model, contract.input), seed)
+    samples = samples_of(contract, input_dtype(model, SEED if contract.target.kind == SEED else contract.input), seed)
     names = [output.name for output in watched.graph.output]
     outputs = [dict(zip(names, run(session, names, sample.feeds), strict=True)) for sample in samples]
     return Probe(samples, outputs)
@@ -173,7 +174,9 @@ def _require_alive(contract: Contract, probe: Probe) -> None:
 
 def _autograd_error(forward: ForwardModel, contract: Contract, probe: Probe) -> float | None:
     """Relative L2 error against PyTorch, worst of all layers and samples; None if PyTorch has no such tensors."""
-    feeds = [{name: array for name, array in s.feeds.items() if name not in AIMS} for s in probe.samples]
+    feeds = [
+        _network_feeds(contract, sample, outputs) for sample, outputs in zip(probe.samples, probe.outputs, strict=True)
+    ]
     seeds = [
         seeds_of(contract, sample, outputs[contract.scores.logits])
         for sample, outputs in zip(probe.samples, probe.outputs, strict=True)
@@ -189,6 +192,15 @@ def _autograd_error(forward: ForwardModel, contract: Contract, probe: Probe) -> 
                 return None
             worst = max(worst, *(relative(g, e) for g, e in zip(got, expected, strict=True)))
     return worst
+
+
+def _network_feeds(contract: Contract, sample: Sample, outputs: Outputs) -> dict[str, np.ndarray]:
+    """What the network itself was fed: where the file takes frames, what it made of them."""
+    feeds = {name: array for name, array in sample.feeds.items() if name not in AIMS}
+    if contract.network_input:
+        del feeds[contract.input]
+        feeds[contract.network_input] = outputs[contract.network_input]
+    return feeds
 
 
 def _without_degenerate(

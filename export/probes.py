@@ -10,7 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from gcpp_edge.contract import CHANNELS_FIRST, CLASSES, DETECTION, REGION, SEED, TARGET, TOKENS, Contract, Layer
+from gcpp_edge.contract import (
+    CHANNELS,
+    CHANNELS_FIRST,
+    CLASSES,
+    DETECTION,
+    REGION,
+    SEED,
+    TARGET,
+    TOKENS,
+    Contract,
+    FrameInput,
+    Layer,
+)
 
 Array = np.ndarray
 
@@ -26,7 +38,8 @@ class Sample:
 def samples_of(contract: Contract, dtype: Any = np.float32, seed: int = 0) -> list[Sample]:
     """The three samples."""
     generator = np.random.default_rng(seed)
-    images = _images(contract, generator).astype(dtype)
+    framed = contract.frame.height > 0
+    images = _frames(contract.frame, generator) if framed else _images(contract, generator).astype(dtype)
     extra = {entry.name: _filled(entry.shape, entry.dtype, generator) for entry in contract.extra_inputs}
     first, second, fixed = _aims(contract, generator, dtype)
     samples = []
@@ -47,6 +60,13 @@ def _images(contract: Contract, generator: np.random.Generator) -> Array:
     pixels = (0.8 * blotches + 0.2 * generator.uniform(0, 1, blotches.shape)) * p.pixel_max
     mean, std = (np.array(numbers).reshape(-1, *(1,) * (len(clip) + 2)) for numbers in (p.mean, p.std))
     return np.asarray(((pixels - mean) / std)[[0, 0, 1]])
+
+
+def _frames(frame: FrameInput, generator: np.random.Generator) -> Array:
+    """The same as uint8 frames. [3,H,W,C], or [3,H,W] of grey."""
+    channels = () if frame.format == "gray" else (CHANNELS[frame.format],)
+    coarse = generator.integers(0, 256, (2, -(-frame.height // 8), -(-frame.width // 8), *channels), np.uint8)
+    return coarse.repeat(8, 1).repeat(8, 2)[:, : frame.height, : frame.width][[0, 0, 1]]
 
 
 def _filled(shape: tuple[int | str, ...], dtype: str, generator: np.random.Generator) -> Array:

@@ -20,6 +20,8 @@ properties, says the rest.
                 out: detection_index int64 [N], selected_scores float [N,classes]
     seed        in: seed float [N,*shape], the gradient at the output, in place of target; no target_class
 
+With FrameInput, `frame` uint8 [N,H,W,C] ([N,H,W] of grey) stands in place of the network's own input.
+
 Optional outputs of the map level:
 
     activations_2, gradients_2, ...          of a second layer, and so on (Contract.others)

@@ -18,7 +18,7 @@ from gcpp_edge.device import AUTO, Device, open_device
 from gcpp_edge.errors import InputError, ModelError
 from gcpp_edge.explanation import Explanation
 from gcpp_edge.extra_inputs import ExtraValues, Inputs, resolve_inputs
-from gcpp_edge.frames import check_frame, frame_size, list_frames
+from gcpp_edge.frames import check_frame, frame_size, list_frames, require_taken
 from gcpp_edge.geometry import FrameFit, fit_frame
 from gcpp_edge.inference import Call, Frame, Inference
 from gcpp_edge.methods import PAPER, choose_method
@@ -220,7 +220,10 @@ class Explainer:
             if pixels.frames:
                 checked = check_clip(one, format, pixels.frames, f"clip {index}" if is_batch else "clip")
             else:
-                checked = [check_frame(one, format, f"frame {index}" if is_batch else "frame")]
+                where = f"frame {index}" if is_batch else "frame"
+                checked = [check_frame(one, format, where)]
+                if self.contract.frame.height:
+                    require_taken(checked[0], format, self.contract.frame, where)
             pictures.append(checked)
             fits.append(fit_frame(*frame_size(checked[0], format), pixels))
         return pictures, fits
@@ -244,7 +247,3 @@ def _require_known_axes(file: ModelFile) -> None:
                 f"{file.path}: its layer {layer.name!r} has the extent {layer.space}; it explains {what}, which have "
                 f"{'three axes (time, height, width)' if axes == 3 else 'two axes (height, width)'}. Export it again."
             )
-    if contract.frame.height:
-        raise ModelError(
-            f"{file.path}: takes uint8 frames as its input, which this version does not run. Export it without them."
-        )

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gcpp_edge.contract import FrameInput
 from gcpp_edge.errors import FrameError
 from gcpp_edge.geometry import stretch_axis
 from gcpp_edge.kernels import KernelTable
 from gcpp_edge.kernels.reference import frame_size
 
-__all__ = ["FORMATS", "check_frame", "frame_size", "list_frames", "picture_of"]
+__all__ = ["FORMATS", "check_frame", "frame_size", "frame_shape", "list_frames", "picture_of", "require_taken"]
 
 Frame = NDArray[Any]
 
@@ -58,6 +59,21 @@ def check_frame(frame: Any, format: str, where: str = "frame") -> Frame:
     if format == "nv12" and (frame.shape[0] % 3 or frame.shape[1] % 2):
         raise FrameError(f"{where}: expected {expected}, found {_found(frame)}.")
     return frame if _has_whole_rows(frame) else np.ascontiguousarray(frame, dtype)
+
+
+def frame_shape(frame: FrameInput) -> tuple[int, ...]:
+    """(H, W, C) of the frames that a file takes, (H, W) of grey ones."""
+    channels = _SHAPES[frame.format]
+    return (frame.height, frame.width) if channels is None else (frame.height, frame.width, channels)
+
+
+def require_taken(frame: Frame, format: str, taken: FrameInput, where: str = "frame") -> None:
+    """Raises FrameError for a frame that a file with frames for its input does not take."""
+    if format != taken.format or frame.shape != frame_shape(taken):
+        raise FrameError(
+            f"{where}: this file takes {taken.format} frames of {taken.height} x {taken.width} (height x width) alone, "
+            f"found {format} {frame.shape}. Convert it, or export without --frame-input, which takes any."
+        )
 
 
 def picture_of(frame: Frame, format: str, kernels: KernelTable) -> Frame:

@@ -176,6 +176,9 @@ class Inference:
 
     def _preprocess(self, part: list[Frame], format: str, inputs: Any) -> None:
         for index, frame in enumerate(part):
+            if self.contract.frame.height:  # the file preprocesses
+                self._device.upload(frame.pictures[0], inputs[index])
+                continue
             if not self.contract.preprocessing.frames:
                 self._preprocess_picture(frame.pictures[0], frame.fit, format, inputs[index])
                 continue

@@ -15,6 +15,7 @@ from gcpp_edge.contract import CLASS, CLASSES, MAP, PLAIN, Contract, Layer
 from gcpp_edge.device import Device
 from gcpp_edge.errors import ModelError
 from gcpp_edge.extra_inputs import BATCH, has_batch
+from gcpp_edge.frames import frame_shape
 from gcpp_edge.level_cache import model_at_level
 from gcpp_edge.model_file import ModelFile
 from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
@@ -23,6 +24,7 @@ Shape = tuple[int | None, ...]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float16))  # what the kernels take
 _INTEGERS = (np.dtype(np.int64),)
+_BYTES = (np.dtype(np.uint8),)
 _COUNTED = (names.TARGET, names.TARGET_CLASS, names.DETECTION, names.DETECTION_INDEX, names.SOFTMAX_POLES)
 
 
@@ -115,7 +117,8 @@ def _check_dtype(tensor: TensorInfo, file: ModelFile) -> None:
                     "Export it again."
                 )
             return
-    if tensor.dtype not in (_INTEGERS if tensor.name in _COUNTED else _FLOATS):
+    known = _BYTES if tensor.name == names.FRAME else _INTEGERS if tensor.name in _COUNTED else _FLOATS
+    if tensor.dtype not in known:
         raise ModelError(
             f"{file.path}: {tensor.name!r} is {tensor.dtype}; expected int64 for classes, else float32 or float16. "
             "Export it again."
@@ -125,8 +128,9 @@ def _check_dtype(tensor: TensorInfo, file: ModelFile) -> None:
 def _promised(contract: Contract, level: str) -> dict[str, Shape]:
     """Inputs and outputs that a level has, and their shapes, None for the batch."""
     scores = (contract.scores.classes,) if contract.target.kind in (CLASS, CLASSES) else contract.target.shape
+    taken = frame_shape(contract.frame) if contract.frame.height else contract.preprocessing.input_shape
     promised: dict[str, Shape] = {
-        contract.input: (None, *contract.preprocessing.input_shape),
+        contract.input: (None, *taken),
         contract.scores.output: (None, *scores),
     }
     for entry in contract.extra_inputs:

@@ -120,8 +120,8 @@ def preprocess(
 ) -> None:
     """The frame at the network's pixels, bilinear, as pixel·scale + bias. Pixels without a source take `fill`."""
     height, width = frame_size(frame, format)
-    y_lower, y_upper, y_fraction = _taps(rows, out.shape[1], height)
-    x_lower, x_upper, x_fraction = _taps(columns, out.shape[2], width)
+    y_lower, y_upper, y_fraction = taps(rows, out.shape[1], height)
+    x_lower, x_upper, x_fraction = taps(columns, out.shape[2], width)
     upper, lower = (
         _mix(_pixels(frame, format, color, y, x_lower), _pixels(frame, format, color, y, x_upper), x_fraction)
         for y in (y_lower, y_upper)
@@ -148,8 +148,8 @@ def _seen(destination: tuple[int, ...], source: tuple[int, ...], rows: Axis, col
 
 def _values(map: Array, rows: Axis, columns: Axis, low: float, high: float, size: tuple[int, ...]) -> Array:
     """v in [0, 1] at the seen pixels, float64. All 0 if not high > low; 0 where the map is NaN."""
-    y_lower, y_upper, y_fraction = _taps(rows, size[0], map.shape[0])
-    x_lower, x_upper, x_fraction = _taps(columns, size[1], map.shape[1])
+    y_lower, y_upper, y_fraction = taps(rows, size[0], map.shape[0])
+    x_lower, x_upper, x_fraction = taps(columns, size[1], map.shape[1])
     if not high > low:
         return np.zeros((len(y_lower), len(x_lower)))
     with np.errstate(all="ignore"):
@@ -159,7 +159,7 @@ def _values(map: Array, rows: Axis, columns: Axis, low: float, high: float, size
         return np.where(np.isnan(value), 0, np.clip(value, 0, 1))
 
 
-def _taps(axis: Axis, destination_size: int, source_size: int) -> tuple[Array, Array, Array]:
+def taps(axis: Axis, destination_size: int, source_size: int) -> tuple[Array, Array, Array]:
     """The two source pixels of every seen destination pixel, and the share of the second."""
     destination = np.arange(*axis.seen(destination_size, source_size))
     with np.errstate(over="ignore"):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gcpp_edge.cli import terminal
-from gcpp_edge.contract import CLASS, CLASSES, DETECTION, REGION, SEED, Contract, Preprocessing
+from gcpp_edge.contract import CLASS, CLASSES, DETECTION, REGION, SEED, Contract, FrameInput, Preprocessing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def contract_tables(contract: Contract) -> Iterator[Table]:
     """What is explained, how frames reach the network, the levels, and how exact the gradients are."""
     yield terminal.facts("network", _network(contract))
-    yield terminal.facts("preprocessing", _preprocessing(contract.preprocessing))
+    yield terminal.facts("preprocessing", _preprocessing(contract.preprocessing, contract.frame))
     yield terminal.table("levels", ("level", ">nodes", ">memory", "outputs"), _levels(contract))
     if contract.check:
         yield terminal.facts("self-check at export", _check(contract.check))
@@ -62,10 +62,12 @@ def _some_labels(labels: tuple[str, ...]) -> str:
     return f": {', '.join(labels[:3])}{', ...' if len(labels) > 3 else ''}"
 
 
-def _preprocessing(preprocessing: Preprocessing) -> Iterator[tuple[str, str]]:
+def _preprocessing(preprocessing: Preprocessing, frame: FrameInput) -> Iterator[tuple[str, str]]:
     geometry = preprocessing.geometry
     details = {"crop": f", share {geometry.share:g}", "letterbox": f", filled with {geometry.fill:g}"}
     yield "input", f"{preprocessing.height} x {preprocessing.width} {preprocessing.color}"
+    if frame.height:
+        yield "takes", f"uint8 {frame.format} frames of {frame.height} x {frame.width}"
     yield "geometry", geometry.kind + details.get(geometry.kind, "")
     yield "pixels", f"0 to {preprocessing.pixel_max:g}"
     yield "mean", _numbers(preprocessing.mean)

@@ -10,7 +10,7 @@ import typer
 from gcpp_edge.cli import terminal
 from gcpp_edge.cli.describe import contract_tables
 from gcpp_edge.cli.pictures import find_pictures, read_picture
-from gcpp_edge.contract import CLASS, CLASSES, DETECTION, REGION, SEED
+from gcpp_edge.contract import CLASS, CLASSES, DETECTION, REGION, SEED, FrameInput
 from gcpp_edge.errors import SourceError
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SOURCE_HELP = "torchvision:NAME, timm:NAME, package.module:callable, a .pt2 or an .onnx file."
 WEIGHTS_HELP = "State dict of the network (.pth), read with weights_only=True."
 INPUT_SIZE_HELP = "224, or 224x320 for height x width."
+FRAME_INPUT_HELP = (
+    "Take uint8 frames of one size, 720x1280 or 720x1280:rgb (bgr if not said), preprocessing in the graph."
+)
 TOKEN_GRID_HELP = "Grid of a transformer's tokens, 14x14 for height x width, where it is not recognised."
 SCORES_OUTPUT_HELP = "The output that holds the scores, where it is not the first that fits."
 OFFERED = (CLASS, REGION, DETECTION, SEED)
@@ -49,6 +52,7 @@ def export(
     pixel_max: Annotated[
         float | None, typer.Option(help="What the brightest pixel is before mean and std: 1 or 255.")
     ] = None,
+    frame_input: Annotated[str | None, typer.Option(help=FRAME_INPUT_HELP)] = None,
     color: Annotated[str | None, typer.Option(help="Channels of the input: rgb, bgr, gray, rgba or bgra.")] = None,
     geometry: Annotated[str | None, typer.Option(help="Frame to input: stretch, crop or letterbox.")] = None,
     share: Annotated[float | None, typer.Option(help="With crop: input size / resized short side (0.875).")] = None,
@@ -136,6 +140,7 @@ def export(
         "mean": parse_numbers("--mean", mean),
         "std": parse_numbers("--std", std),
         "pixel_max": pixel_max,
+        "frame_input": parse_frame_input(frame_input),
         "color": color,
         "geometry": geometry,
         "share": share,
@@ -211,6 +216,15 @@ def parse_size(text: str | None, option: str = "--input-size") -> tuple[int, int
     if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
         raise SourceError(f"{option}: expected {INPUT_SIZE_HELP.rstrip('.')}, found {text!r}.")
     return int(sides[0]), int(sides[-1])
+
+
+def parse_frame_input(text: str | None) -> FrameInput | None:
+    """The frames of "720x1280:rgb"; SourceError for anything else."""
+    if text is None:
+        return None
+    size, _, form = text.partition(":")
+    height, width = parse_size(size, "--frame-input") or (0, 0)
+    return FrameInput(height, width, form.strip() or "bgr")
 
 
 def parse_numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -104,6 +104,19 @@ def test_preprocessing_options_reach_the_file(folder: Path, tmp_path: Path, run:
     assert (pixels.geometry.kind, pixels.geometry.share) == ("crop", 0.9)
 
 
+def test_method_softmax_portable_and_frame_input_reach_the_file(folder: Path, tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "model.onnx"
+    words = ["--method", "gradcam++-softmax", "--softmax", "--portable", "--frame-input", "40x30:rgb"]
+    result = run("export", folder / "network.onnx", "-o", path, *words, "--no-check", "--json")
+    assert result.status == 0, result.err
+    contract = read_model_file(path).contract
+    assert (contract.method, contract.input) == ("gradcam++-softmax", "frame")
+    assert (contract.frame.height, contract.frame.width, contract.frame.format) == (40, 30, "rgb")
+    assert {"heatmap", "softmax_weights", "softmax_poles"} <= set(contract.levels["map"].outputs)
+    assert json.loads(result.out)["contract"]["frame"] == {"height": 40, "width": 30, "format": "rgb"}
+    assert "uint8 rgb frames of 40 x 30" in run("inspect", path).out
+
+
 def test_inspecting_an_explained_model_shows_its_contract(folder: Path, run: Run) -> None:
     result = run("inspect", folder / "guided.onnx")
     assert result.status == 0
