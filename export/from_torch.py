@@ -249,7 +249,7 @@ def forward_model(source: TorchSource, example: Any, *others: Any) -> ForwardMod
 
 def _exported(torch: ModuleType, network: Any, arguments: tuple[Any, ...], **options: Any) -> ForwardModel:
     """The ONNX model, with PyTorch's own memory as its weights, and the decomposed torch.export program behind it."""
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _attention_of_rank_four(torch):
         try:
             result = torch.onnx.export(
                 network,
@@ -286,6 +286,25 @@ def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {_first_line(error)}"
+
+
+@contextlib.contextmanager
+def _attention_of_rank_four(torch: ModuleType) -> Iterator[None]:
+    """PyTorch's ONNX exporter takes attention over [N,heads,T,C] alone: leading axes are merged (Hiera has a fifth)."""
+    functional = torch.nn.functional
+    attention = functional.scaled_dot_product_attention
+
+    def merged(query: Any, key: Any, value: Any, attn_mask: Any = None, *rest: Any, **options: Any) -> Any:
+        if query.dim() == 4 or attn_mask is not None:
+            return attention(query, key, value, attn_mask, *rest, **options)
+        four = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
+        return attention(*four, None, *rest, **options).reshape(*query.shape[:-1], value.shape[-1])
+
+    functional.scaled_dot_product_attention = merged
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = attention
 
 
 @contextlib.contextmanager

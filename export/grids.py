@@ -41,6 +41,7 @@ class Grids:
 
     def __init__(self, graph: Graph, token_grid: tuple[int, ...] | None = None) -> None:
         self.graph, self.token_grid = graph, token_grid
+        self._batch = graph.value(graph.image).shape[:1]
         self._last_axis = _channels_last(graph)
         self._order = {name: index for index, node in enumerate(graph.nodes) for name in node.output}
         self._spaces = self._seen_spaces()
@@ -50,8 +51,8 @@ class Grids:
         if name not in self.graph.values:
             return None
         shape = self.graph.values[name].shape
-        if not all(isinstance(size, int) for size in shape[1:]):
-            return None
+        if shape[:1] != self._batch or not all(isinstance(size, int) for size in shape[1:]):
+            return None  # windows of a picture are no picture
         if len(shape) == 3:
             return self._tokens(name, shape)
         if len(shape) < 4 or len(shape) > 5:

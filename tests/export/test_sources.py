@@ -220,6 +220,27 @@ def test_coverage_of_a_known_network_blocks_nothing(tmp_path):
     assert {entry.state for entry in found.operators} == {"rule"}
 
 
+class Windows(torch.nn.Module):
+    """Attention within windows of a grid, with an axis of its own for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.head = torch.nn.Conv2d(3, 8, 4, 4), torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.patches(x)
+        tokens = x.flatten(2).transpose(1, 2).reshape(-1, 2, 4, 2, 4).permute(0, 3, 1, 2, 4)  # [N,heads,windows,T,C]
+        mixed = torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        return self.head(mixed.permute(0, 2, 3, 1, 4).reshape(-1, 8, 8).mean(1))
+
+
+def test_attention_with_a_fifth_axis_is_explained():
+    attention = torch.nn.functional.scaled_dot_product_attention
+    explained = explain_module(Windows(), torch.randn(2, 3, 8, 16))
+    assert contract_of(explained).layer.name == "patches"  # windows [2 N,heads,T,C] are no pictures
+    assert torch.nn.functional.scaled_dot_product_attention is attention
+
+
 def test_a_fixed_batch_of_an_exported_program_is_freed(tmp_path):
     program = torch.export.export(make_small().eval(), (torch.randn(1, 3, 16, 16),))
     torch.export.save(program, tmp_path / "fixed.pt2")
