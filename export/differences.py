@@ -107,9 +107,26 @@ def _along_gradients(tail: _Tail, point: np.ndarray, sample: Sample, generator: 
     half = (generator.random(gradients.shape[1]) < 0.5).reshape(-1, *(1,) * (gradients.ndim - 2))
     errors = []
     for seed, gradient in zip(seeds, gradients, strict=True):
+        if not np.any(gradient):
+            errors.append(_flatness(tail, point, sample, seed, generator.normal(size=gradient.shape)))
         directions = [direction for direction in (gradient, gradient * half) if np.any(direction)]
         errors += [_directional(tail, point, sample, seed, gradient, direction) for direction in directions]
     return max(errors, default=1.0)
+
+
+def _flatness(tail: _Tail, point: np.ndarray, sample: Sample, seed: np.ndarray, direction: np.ndarray) -> float:
+    """0 where a small step changes nothing, as a gradient of zero says (a ReLU behind the class is shut); else 1."""
+    unit = direction / np.linalg.norm(direction)
+    return float(_quotient(tail, point, sample, seed, unit, STEPS[0]) != 0)
+
+
+def _quotient(
+    tail: _Tail, point: np.ndarray, sample: Sample, seed: np.ndarray, unit: np.ndarray, share: float
+) -> float:
+    """The central difference of the explained scalar along a unit vector, by a share of the activations' norm."""
+    step, moved = share * max(float(np.linalg.norm(point)), 1e-6), tensor_of(tail.layer, unit)
+    ends = [tail.at(point + sign * step * moved, sample)[0] for sign in (1, -1)]
+    return float((seed * (ends[0][0] - ends[1][0])).sum()) / (2 * step)
 
 
 def _directional(
@@ -118,14 +135,8 @@ def _directional(
     """|difference quotient - g.d| / |g.d| along d, at the best of several steps."""
     unit = direction / np.linalg.norm(direction)
     slope = float((gradient * unit).sum())
-    moved = tensor_of(tail.layer, unit)
-    errors = []
-    for share in STEPS:
-        step = share * max(float(np.linalg.norm(point)), 1e-6)
-        ends = [tail.at(point + sign * step * moved, sample)[0] for sign in (1, -1)]
-        found = float((seed * (ends[0][0] - ends[1][0])).sum()) / (2 * step)
-        errors.append(abs(found - slope) / abs(slope))
-    return min(errors)
+    found = [_quotient(tail, point, sample, seed, unit, share) for share in STEPS]
+    return min(abs(quotient - slope) / abs(slope) for quotient in found)
 
 
 class _Tail:

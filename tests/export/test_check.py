@@ -8,7 +8,7 @@ pytest.importorskip("onnxruntime", reason="the self-check runs the exported grap
 
 from small_models import classifier
 
-from gcpp_edge.contract import contract_from_metadata
+from gcpp_edge.contract import FrameInput, contract_from_metadata
 from gcpp_edge.errors import SelfCheckError
 from gcpp_edge.export import explain_onnx
 from gcpp_edge.export.bake import bake
@@ -40,6 +40,18 @@ def test_gradients_of_an_onnx_file_hold_against_finite_differences(options):
     assert figures["oracle"] == "finite differences"
     assert figures["error"] < figures["limit"]
     assert figures["target_dependence"] > 0
+
+
+def test_layers_are_proven_independent_of_the_picture_one_by_one():
+    figures = contract_of(explain_onnx(classifier(), layer=["body/features", "stem/relu"])).check
+    assert figures["input_independence_proven"]
+    assert figures["error"] < figures["limit"]
+
+
+def test_a_target_whose_relu_is_shut_is_no_fault_of_the_gradients():
+    source = classifier(head="convolution")
+    figures = contract_of(explain_onnx(source, frame_input=FrameInput(20, 24))).check
+    assert figures["error"] < figures["limit"]
 
 
 def before_a_pooled_head(offset):
