@@ -73,11 +73,11 @@ class BakeOptions:
 
     layer: module path or tensor, or several of them; None for the last features with a spatial extent. token_grid:
     (h, w) of layers of tokens, where it is not recognised. guided: adds the pixel-space backward image under
-    `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained. softmax: adds the channel weights
-    of gradcam++-softmax; away from pooling + linear, `softmax_classes` of the other classes stand for all (softmax.py).
+    `pixel_rule` ("guided", "deconvnet" or "gradient"). target: what is explained. rescale: see Rescale.
+    softmax: adds the channel weights of gradcam++-softmax; away from pooling + linear, `softmax_classes` of the other
+    classes stand for all (softmax.py).
     method: the file's default. portable: the method whose heatmap the graph computes itself.
-    frame_input: the frames that the file takes in place of the network's input, preprocessing included. rescale: see
-    Rescale.
+    frame_input: the frames that the file takes in place of the network's input, preprocessing included.
     """
 
     layer: str | Sequence[str] | None = None
@@ -85,12 +85,12 @@ class BakeOptions:
     guided: bool = False
     pixel_rule: str = "guided"
     target: TargetOptions = TargetOptions()
+    rescale: Rescale = Rescale()
     softmax: bool = False
     softmax_classes: int = 10
     method: str = "gradcam++"
     portable: str | None = None
     frame_input: contract.FrameInput | None = None
-    rescale: Rescale = Rescale()
 
     def __post_init__(self) -> None:
         if self.pixel_rule not in PIXEL_RULES:
@@ -261,19 +261,22 @@ class _Builder:
             self.name_output(MAP, names[0], activations)
             self.name_output(MAP, names[1], self._per_target(gradients))
             layers.append(_layer(layer, constant, names, self._scale_at(layer.tensor, rescale)))
-            weights = None
-            if self.options.softmax:
-                weights = self._add_softmax(layer, activations, gradients)
+            weights = self._add_softmax(layer, activations, gradients) if self.options.softmax else None
             maps.append(Maps(layers[-1], activations, gradients, weights))
         if self.options.portable:
-            drawn = heatmap(self.emit, self.options.portable, maps, self.graph.value(self.graph.image).shape[2:])
-            self.name_output(MAP, HEATMAP, self._per_target(drawn))
+            size = self.graph.value(self.graph.image).shape[2:]
+            shown = heatmap(self.emit, self.options.portable, maps, size)
+            self.name_output(MAP, HEATMAP, self._per_target(shown))
         self._end_level(MAP)
         return layers
 
     def _add_softmax(self, layer: LayerCandidate, activations: Value, gradients: Value) -> Value:
         """Names the weights of gradcam++-softmax and the count of poles. Returns the weights of each backward row."""
-        explained = Explained(self.graph, self.emit, self.steps, self.scores, self.aim, layer, activations, gradients)
+        rescale = self.options.rescale.map
+        explained = Explained(
+            self.graph, self.emit, self.steps, self.scores, self.aim, layer, activations, gradients, rescale,
+            self._scale_at(layer.tensor, rescale),
+        )  # fmt: skip
         found = add_softmax_weights(explained, self.options.softmax_classes)
         for name, value in zip((SOFTMAX_WEIGHTS, SOFTMAX_POLES), found, strict=True):
             self.name_output(MAP, name, self._per_target(value))

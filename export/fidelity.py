@@ -113,8 +113,9 @@ def _image(frame: Frame, contract: Contract) -> np.ndarray:
 
 
 def reports(contract: Contract) -> bool:
-    """Whether pictures can be compared: for classifiers of pictures."""
-    return contract.target.kind == CLASS and not contract.preprocessing.frames and not contract.extra_inputs
+    """Whether pictures can be compared: for classifiers of pictures of any size."""
+    other = contract.preprocessing.frames or contract.extra_inputs or contract.frame.height
+    return contract.target.kind == CLASS and not other
 
 
 def check_half(halved: Halved, precision: str, feeds: Sequence[Feeds]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ mu_1 is the gradient of the log-odds of the class. So nothing cancels or underfl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,8 @@ FLOAT = TensorProto.FLOAT
 class Explained:
     """What the map level has when the weights are added to it.
 
-    activations, gradients: of the layer as [N,C,*space], or [N,C,1,..]. scale: gradients divided by it are dS/dA.
+    activations, gradients: of the layer as [N,C,*space], or [N,C,1,..]. rescale: of every reverse walk (differentiate);
+    gradients divided by `scale` are dS/dA.
     """
 
     graph: Graph
@@ -53,6 +54,7 @@ class Explained:
     layer: LayerCandidate
     activations: Value
     gradients: Value
+    rescale: Mapping[str, float]
     scale: float = 1.0
 
 
@@ -179,10 +181,9 @@ def _gradients_of(explained: Explained, indices: Value, count: int) -> Value:
         )
     marks = emit.node("Reshape", (indices, emit.integers([-1])), (BATCH,))
     start = len(emit.nodes)
-    seed = OneHot.of_class(emit, marks, explained.scores.logits, explained.scale)
-    walked = differentiate(
-        explained.graph, emit, explained.steps, {explained.scores.logits.name: seed}, [layer.tensor], "gradient"
-    )
+    seed = OneHot.of_class(emit, marks, explained.scores.logits)
+    seeds, wanted = {explained.scores.logits.name: seed}, [layer.tensor]
+    walked = differentiate(explained.graph, emit, explained.steps, seeds, wanted, "gradient", explained.rescale)
     found = _float(emit, as_map(emit, walked[layer.tensor], layer.grid))
     repeater = Repeater(emit, marks, count, "--softmax")
     emit.nodes[start:] = repeater.rewrite(emit.nodes[start:])
