@@ -96,17 +96,21 @@ PORTABLE = {
 
 
 def heatmap(emit: Emitter, method: str, layers: Sequence[Maps], size: tuple[int, ...]) -> Value:
-    """The heatmap in [0, 1], float32 [N,*size]; of several layers, the mean of theirs.
+    """The heatmap in [0, 1], float32 [N,*size]; of several layers that of their mean, as fusion.fuse makes it.
 
     size: (H, W) of the network's input, or (T, H, W) of a clip's.
     """
-    found = [_resized(emit, _normalised(emit, _raw_map(emit, PORTABLE[method], maps)), size) for maps in layers]
-    total = found[0]
-    for each in found[1:]:
-        total = emit.add(total, each)
-    mean = emit.scale(total, 1 / len(found))
-    mean = emit.node("Clip", (mean, emit.scalar(0, mean), emit.scalar(1, mean)), mean.shape)  # interpolation rounds
-    return emit.reshape(mean, (mean.shape[0], *size))
+    found = [_normalised(emit, _raw_map(emit, PORTABLE[method], maps)) for maps in layers]
+    shown = found[0]
+    if len(found) > 1:
+        finest = tuple(max(sizes) for sizes in zip(*(maps.layer.space for maps in layers), strict=True))
+        shown = _resized(emit, shown, finest)
+        for each in found[1:]:
+            shown = emit.add(shown, _resized(emit, each, finest))
+        shown = _normalised(emit, shown)
+    shown = _resized(emit, shown, size)
+    shown = emit.node("Clip", (shown, emit.scalar(0, shown), emit.scalar(1, shown)), shown.shape)
+    return emit.reshape(shown, (shown.shape[0], *size))
 
 
 def _raw_map(emit: Emitter, method: Portable, maps: Maps) -> Value:

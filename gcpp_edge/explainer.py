@@ -238,7 +238,7 @@ def _batch(
 
 
 def _require_known_axes(file: ModelFile) -> None:
-    """Raises ModelError for layers that no map can be made of, and for files that preprocess by themselves."""
+    """Raises ModelError for layers that no map can be made of."""
     contract = file.contract
     axes, what = (3, "clips") if contract.preprocessing.frames else (2, "pictures")
     for layer in contract.layers:

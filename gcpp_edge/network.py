@@ -24,7 +24,6 @@ Shape = tuple[int | None, ...]
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float16))  # what the kernels take
 _INTEGERS = (np.dtype(np.int64),)
-_BYTES = (np.dtype(np.uint8),)
 _COUNTED = (names.TARGET, names.TARGET_CLASS, names.DETECTION, names.DETECTION_INDEX, names.SOFTMAX_POLES)
 
 
@@ -117,10 +116,13 @@ def _check_dtype(tensor: TensorInfo, file: ModelFile) -> None:
                     "Export it again."
                 )
             return
-    known = _BYTES if tensor.name == names.FRAME else _INTEGERS if tensor.name in _COUNTED else _FLOATS
-    if tensor.dtype not in known:
+    if tensor.name == names.FRAME:
+        expected: tuple[np.dtype[Any], ...] = (np.dtype(np.uint8),)
+    else:
+        expected = _INTEGERS if tensor.name in _COUNTED else _FLOATS
+    if tensor.dtype not in expected:
         raise ModelError(
-            f"{file.path}: {tensor.name!r} is {tensor.dtype}; expected int64 for classes, else float32 or float16. "
+            f"{file.path}: {tensor.name!r} is {tensor.dtype}; expected {' or '.join(map(str, expected))}. "
             "Export it again."
         )
 
@@ -165,10 +167,10 @@ def _aimed(contract: Contract) -> dict[str, tuple[int, ...]]:
 
 def _optional(contract: Contract) -> dict[str, tuple[int, ...]]:
     """What a file may hold besides."""
-    pixels, layer = contract.preprocessing, contract.layer
+    layer = contract.layer
     ones = (1,) * len(layer.space)
     return {
-        names.HEATMAP: (*_targets(contract), pixels.height, pixels.width),
+        names.HEATMAP: (*_targets(contract), *contract.preprocessing.input_shape[1:]),
         names.SOFTMAX_WEIGHTS: (*_targets(contract), layer.channels, *ones),
         names.SOFTMAX_POLES: _targets(contract),
     }

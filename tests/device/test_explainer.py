@@ -13,6 +13,7 @@ from gcpp_edge.contract import (
     CONTRACT_VERSION,
     METADATA_KEY,
     ExtraInput,
+    FrameInput,
     Geometry,
     Layer,
     Level,
@@ -446,6 +447,10 @@ def test_a_map_that_overflows_is_refused(make_model, random_frame) -> None:
             "'target' is int64 and its contract says float32",
         ),
         ({"extra_inputs": (ExtraInput("gain", ("N", "M"), "float32"),)}, "'gain' has the open shape"),
+        (
+            {"frame": FrameInput(16, 12)},
+            "'image' has the shape [(]N, 3, 16, 12[)] and its contract says [(]N, 16, 12, 3[)]",
+        ),
         ({"preprocessing": Preprocessing(16, 12, frames=4)}, "explains clips, which have three axes"),
         ({"preprocessing": Preprocessing(16, 12, "gray")}, "mean and std have 3 and 3 values, and 'gray' has 1"),
     ],
@@ -478,7 +483,7 @@ def test_an_input_of_another_dtype_than_the_kernels_write_is_refused(make_model)
     model.graph.node[0].input[0] = "cast"
     model.graph.node.insert(0, onnx.helper.make_node("Cast", ["image"], ["cast"], to=onnx.TensorProto.FLOAT))
     onnx.save(model, path)
-    with pytest.raises(ModelError, match="'image' is uint8; expected int64 for classes, else float32 or float16"):
+    with pytest.raises(ModelError, match="'image' is uint8; expected float32 or float16"):
         gcpp_edge.load(path, level="guided")
 
 

@@ -11,6 +11,7 @@ from small_models import classifier
 ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime runs the exported graph")
 torch = pytest.importorskip("torch", reason="PyTorch makes some of the networks")
 
+import gcpp_edge  # noqa: E402
 from gcpp_edge.contract import CLASSES, HEATMAP, MAP, REGION, Layer, contract_from_metadata  # noqa: E402
 from gcpp_edge.errors import MethodError, SourceError  # noqa: E402
 from gcpp_edge.export.bake import bake  # noqa: E402
@@ -20,9 +21,10 @@ from gcpp_edge.export.from_torch import ForwardModel, TorchSource, forward_model
 from gcpp_edge.export.graph import Graph, Value  # noqa: E402
 from gcpp_edge.export.portable import PORTABLE, Maps, exact_scale, heatmap  # noqa: E402
 from gcpp_edge.export.scores import TargetOptions  # noqa: E402
+from gcpp_edge.fusion import fuse, fused_grid, map_at  # noqa: E402
 from gcpp_edge.geometry import stretch_axis  # noqa: E402
 from gcpp_edge.kernels import table  # noqa: E402
-from gcpp_edge.methods import METHODS  # noqa: E402
+from gcpp_edge.methods import METHODS, PAPER  # noqa: E402
 
 nn = torch.nn
 CLOSE = 1e-4
@@ -42,21 +44,21 @@ def contract_of(model):
     return contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
 
 
-def kernels_map(method, activations, gradients, size):
-    """The heatmap [*size] that the kernels make of [C,*space] activations and gradients, a frame at a time."""
-    raw = np.empty((1, *activations.shape[1:]), np.float32)
-    entry = METHODS[method]
-    maps, slopes = (np.ascontiguousarray(array[None]) for array in (activations, gradients))
-    table("numpy").cam(maps, slopes, entry.rule, entry.relu, raw)
-    raw = raw[0]
+def kernels_map(method, layers, size):
+    """The heatmap [*size] that the device makes of (activations, gradients) [C,*space] of each layer."""
+    raws, entry = [], METHODS[method]
+    for layer in layers:
+        maps, slopes = (np.ascontiguousarray(array[None]) for array in layer)
+        raws.append(np.empty((1, *maps.shape[2:]), np.float32))
+        table("numpy").cam(maps, slopes, entry.rule, entry.relu, raws[-1])
+    raws = [raw[0] for raw in raws]
+    raw = raws[0]
+    if len(raws) > 1:
+        raw = np.empty(fused_grid([each.shape for each in raws], PAPER, size), np.float32)
+        fuse(raws, PAPER, raw)
     low, high = float(raw.min()), float(raw.max())
-    if len(size) == 3:  # linear along time first: its taps are those of an axis of a picture
-        stretched = np.empty((size[0], raw[0].size), np.float32)
-        unit = (raw.reshape(len(raw), -1) - low) / (high - low or 1)
-        axes = stretch_axis(size[0], len(raw)), stretch_axis(raw[0].size, raw[0].size)
-        table("numpy").heatmap(unit, *axes, 0.0, 1.0, stretched)
-        frames = stretched.reshape(size[0], *raw.shape[1:])
-        return np.stack([shown(frame, 0.0, 1.0 if high > low else 0.0, size[1:]) for frame in frames])
+    if len(size) == 3:
+        return np.stack([shown(map_at(raw, index, size[0]), low, high, size[1:]) for index in range(size[0])])
     return shown(raw, low, high, size)
 
 
@@ -141,12 +143,12 @@ def test_the_heatmap_is_the_kernels_within_one_ten_thousandth(case, method):
     assert found[HEATMAP].shape == (*rows, *size) and found[HEATMAP].dtype == np.float32
     peak = 0.0
     for place in np.ndindex(*rows):
-        maps = [
-            kernels_map(method, found[layer.activations][place[0]], (found["softmax_weights"] if softmax else
-                        found[layer.gradients])[place], size)
-            for layer in contract.layers
-        ]  # fmt: skip
-        expected = np.mean(maps, axis=0)
+        weighed = ["softmax_weights" if softmax else layer.gradients for layer in contract.layers]
+        layers = [
+            (found[layer.activations][place[0]], found[name][place])
+            for layer, name in zip(contract.layers, weighed, strict=True)
+        ]
+        expected = kernels_map(method, layers, size)
         peak = max(peak, expected.max())
         assert np.abs(found[HEATMAP][place] - expected).max() <= CLOSE
         assert found[HEATMAP].min() >= 0 and found[HEATMAP].max() <= 1
@@ -166,7 +168,7 @@ def test_a_region_has_a_heatmap_too():
     model = bake(exported(Segmenter, (3, 16, 16)), target=TargetOptions(REGION), layer="down", portable="gradcam++")
     image = np.random.default_rng(8).normal(size=(1, 3, 16, 16)).astype(np.float32)
     found = run(model, **{contract_of(model).input: image}, target=np.array([1]), region=-np.ones((1, 16, 16), "f4"))
-    expected = kernels_map("gradcam++", found["activations"][0], found["gradients"][0], (16, 16))
+    expected = kernels_map("gradcam++", [(found["activations"][0], found["gradients"][0])], (16, 16))
     assert np.abs(found[HEATMAP][0] - expected).max() <= CLOSE and expected.max() > 0.3
 
 
@@ -199,7 +201,7 @@ def test_poles_of_the_signed_method_are_left_out_as_in_the_kernels():
     gradients = np.random.default_rng(1).normal(size=(1, 3, 2, 2)).astype(np.float32)
     gradients[0, 0, 0, 0] = -1.0  # sum A is 2: a pole
     found = run(model, A=activations, g=4 * gradients)[out.name]
-    expected = kernels_map("gradcam++-signed", activations[0], gradients[0], (6, 6))
+    expected = kernels_map("gradcam++-signed", [(activations[0], gradients[0])], (6, 6))
     assert np.abs(found[0] - expected).max() <= CLOSE and expected.max() > 0.3
 
 
@@ -234,3 +236,12 @@ def test_the_self_check_passes_with_a_heatmap_in_the_file():
     source = classifier()
     model = bake(source, portable="gradcam++", softmax=True)
     assert check(model, contract_of(model), ForwardModel(source))["error"] < 1e-2
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("a clip", "two layers", "top-k")],
+                         ids=lambda case: case.name)  # fmt: skip
+def test_the_explainer_loads_a_file_with_a_heatmap(case, tmp_path):
+    model = bake(case.model(), portable="gradcam++", **case.options)
+    (tmp_path / "portable.onnx").write_bytes(model.SerializeToString())
+    with gcpp_edge.load(tmp_path / "portable.onnx") as explainer:
+        assert HEATMAP in explainer.contract.levels[MAP].outputs
