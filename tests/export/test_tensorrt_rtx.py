@@ -18,12 +18,16 @@ import test_targets  # noqa: E402
 from small_models import classifier  # noqa: E402
 from test_vjp import CASES, forward_of, with_backward  # noqa: E402
 
+from gcpp_edge.contract import CLASSES, FrameInput, Geometry, Preprocessing  # noqa: E402
 from gcpp_edge.export.bake import bake  # noqa: E402
 from gcpp_edge.export.emit import STEEP  # noqa: E402
 from gcpp_edge.export.from_torch import TorchSource, forward_model, import_torchvision  # noqa: E402
 from gcpp_edge.export.graph import Graph  # noqa: E402
 from gcpp_edge.export.scores import TargetOptions  # noqa: E402
 from gcpp_edge.export.tensorrt_policy import TOPK_LIMIT, concerns  # noqa: E402
+from gcpp_edge.methods import METHODS  # noqa: E402
+
+BOXED = Preprocessing(16, 16, mean=(0.5,) * 3, std=(0.25,) * 3, geometry=Geometry("letterbox"))
 
 # networks
 
@@ -98,6 +102,26 @@ def test_a_small_classifier_is_built(dtype, batch, ending):
 def test_every_kind_of_target_and_layer_is_built(case):
     forward = forward_model(TorchSource(case.network.float().eval()), torch.zeros(case.shape))
     assert complaints_of(bake(forward.model, guided=True, **case.options)) == []
+
+
+EXTRAS = [
+    ("softmax behind pooling", {}, {"softmax": True}),
+    ("softmax elsewhere", {"head": "convolution"}, {"softmax": True, "softmax_classes": 3}),
+    ("softmax in float16", {"dtype": np.float16}, {"softmax": True}),
+    ("softmax of two classes at once", {}, {"softmax": True, "target": TargetOptions(CLASSES, 2)}),
+    *((f"portable {name}", {}, {"portable": name, "softmax": True}) for name in METHODS),
+    ("portable of odd size", {"size": 23, "head": "convolution"}, {"portable": "gradcam++-signed"}),
+    ("portable of two layers", {}, {"portable": "gradcam++", "layer": ["body/features", "stem/relu"]}),
+    ("portable of two classes", {}, {"portable": "gradcam++", "target": TargetOptions(CLASSES, 2)}),
+    *((f"frames {form}", {}, {"frame_input": FrameInput(40, 30, form)}) for form in ("bgr", "rgba", "gray")),
+    ("frames in a letterbox", {}, {"frame_input": FrameInput(40, 30), "preprocessing": BOXED}),
+    ("frames of float16", {"dtype": np.float16}, {"frame_input": FrameInput(40, 30)}),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "options"), EXTRAS, ids=[row[0] for row in EXTRAS])
+def test_what_the_graph_computes_besides_gradients_is_built(name, model, options):
+    assert complaints_of(bake(classifier(**model), **options)) == []
 
 
 @pytest.mark.parametrize("ranks", [1, 5, TOPK_LIMIT])
