@@ -45,6 +45,7 @@ def examine(name: str) -> dict[str, Any]:
 
 def compare(network: Subject, row: dict[str, Any]) -> dict[str, Any]:
     image = next(network.pictures())
+    row |= {"told": {name: str(option) for name, option in network.told.items()}} if network.told else {}
     start = time.perf_counter()
     forward = forward_model(TorchSource(network.module), image)
     row["export_seconds"] = round(time.perf_counter() - start, 2)

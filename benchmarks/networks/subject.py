@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,18 @@ FIXED = {"Inception3": 299, "VGG": 224, "AlexNet": 224, "SwinTransformer": 224, 
 CLIPS = {"mvit": (16, 224, 224), "s3d": (16, 96, 96), "swin3d": (8, 64, 64)}  # frames, height, width
 CLIP = (8, 64, 64)
 
+TOLD: dict[
+    str, dict[str, Any]
+] = {  # what a user has to say, since the graph does not: no tensor [N,C,h,w] comes before
+    "timm:crossvit_tiny_240": {"layer": "blocks.2.blocks.0"},  # two branches with a grid each: one of them
+    "timm:naflexvit_base_patch16_parfac_gap": {"token_grid": (8, 8)},
+    "timm:gemma4_vit_167m": {"token_grid": (8, 8)},
+}
+
 
 @dataclass
 class Subject:
-    """module: in evaluation mode. shape: of one picture, [C,H,W] or [C,T,H,W].
+    """module: in evaluation mode. shape: of one picture, [C,H,W] or [C,T,H,W]. told: options of `gcpp-edge export`.
 
     regions: of a segmentation, a mask [h,w] a picture on the grid of its scores: what is explained is the class summed
     over it.
@@ -36,6 +44,7 @@ class Subject:
     shape: tuple[int, ...]
     targets: list[int]
     regions: Any = None
+    told: dict[str, Any] = field(default_factory=dict)
 
     def score(self, scores: Any, place: int = 0) -> Any:
         """What is explained of the scores [n,K,1,..] or [n,K,h,w] of pictures from `place` on, summed."""
@@ -47,7 +56,7 @@ class Subject:
 
     def options(self) -> BakeOptions:
         kind = CLASS if self.regions is None else REGION
-        return BakeOptions(guided=True, target=TargetOptions(kind=kind))
+        return BakeOptions(guided=True, target=TargetOptions(kind=kind), **self.told)
 
     def feeds(self) -> dict[str, Any]:
         """The explained model's inputs besides the picture."""
@@ -73,7 +82,9 @@ def subject(name: str) -> Subject:
         except (RuntimeError, AssertionError, ValueError) as error:  # a network's own way to say: not this size
             refused = error
         else:
-            return Subject(ready, shape, [target % scores[1] for target in TARGETS], _regions(scores))
+            return Subject(
+                ready, shape, [target % scores[1] for target in TARGETS], _regions(scores), TOLD.get(name, {})
+            )
     raise refused
 
 

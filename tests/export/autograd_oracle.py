@@ -156,7 +156,7 @@ def redrawn(network, shape, seed=0, batch=8):
         for name, parameter in network.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.2, generator=generator)
-            elif parameter.dim() < 2 or "layer_scale" in name:
+            elif parameter.dim() < 2 or parameter[0].numel() == 1 or "layer_scale" in name:  # a factor a channel
                 parameter.uniform_(0.5, 1.5, generator=generator)
             elif "pos_embed" in name or name.endswith("token"):
                 parameter.normal_(0, 0.5, generator=generator)
