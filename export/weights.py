@@ -20,6 +20,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from gcpp_edge.errors import SourceError
+
 LARGE_ELEMENTS = 64  # constants above this never steer shapes, and ONNX's helpers are spared them
 LARGE_BYTES = 2**16  # initializers from this on leave the graph
 LOCATION = f"gcpp-edge-memory-{uuid.uuid4().hex}"  # no file can name it
@@ -116,7 +118,12 @@ def _location(tensor: TensorProto) -> str:
 
 def _store_behind(tensor: TensorProto) -> WeightStore | None:
     location = _location(tensor)
-    return _stores[location.rpartition("/")[0]] if location.startswith(LOCATION) else None
+    if not location.startswith(LOCATION):
+        return None
+    store = _stores.get(location.rpartition("/")[0])
+    if store is None:
+        raise SourceError(f'The weights of "{tensor.name}" are gone: keep the ForwardModel that the model came from.')
+    return store
 
 
 # between a light model and a whole one

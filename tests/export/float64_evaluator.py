@@ -11,6 +11,8 @@ from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from gcpp_edge.export.weights import filled
+
 
 def _padded(x, pads, fill=0.0):
     """PyTorch pads symmetrically only, so pads are applied beforehand."""
@@ -159,5 +161,5 @@ OPERATORS = [
 
 def run_float64(model: ModelProto, feeds):
     """Outputs by name of a model exported in float64."""
-    evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
+    evaluator = ReferenceEvaluator(filled(model), new_ops=OPERATORS)
     return dict(zip([output.name for output in model.graph.output], evaluator.run(None, feeds), strict=True))

@@ -20,6 +20,7 @@ from float64_evaluator import run_float64  # noqa: E402
 from gcpp_edge.contract import contract_from_metadata  # noqa: E402
 from gcpp_edge.export.bake import bake  # noqa: E402
 from gcpp_edge.export.from_torch import TorchSource, forward_model, import_torchvision  # noqa: E402
+from gcpp_edge.export.weights import filled  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -70,19 +71,23 @@ def pictures(size, count=1, seed=2):
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
 def network(request):
-    """The case, its module, a picture, and the forward model in float32 and float64."""
+    """The case, its module, a picture, and the forward model in float32 and float64.
+
+    Their ForwardModels live as long as the fixture: they hold the weights.
+    """
     case = request.param
     module = build(case.name, case.size)
     image = next(pictures(case.size, seed=1))
-    double = forward_model(TorchSource(module.double()), image.double()).model
-    single = forward_model(TorchSource(module.float()), image).model
-    return case, module, image, single, double
+    double = forward_model(TorchSource(module.double()), image.double())
+    single = forward_model(TorchSource(module.float()), image)
+    yield case, module, image, single.model, double.model
+    del double, single
 
 
 def run(model, image):
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(filled(model).SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     found = session.run(None, {session.get_inputs()[0].name: image.numpy(), "target": np.array(TARGETS)})
     return dict(zip(names, found, strict=True))
