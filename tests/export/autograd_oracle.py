@@ -78,6 +78,7 @@ class Oracle(TorchFunctionMode):
     def __init__(self, rule):
         super().__init__()
         self.rule, self.pooled = rule, None
+        self.rectified = {}  # by what was rectified and how: that tensor and the result
         self.made = {}  # of a sigmoid or a scaled tensor, by its id: the tensor, what it was made from, the slope
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -89,15 +90,20 @@ class Oracle(TorchFunctionMode):
             return function(*args, **kwargs)
         found = rectifier(name, args, kwargs) or self._spelled_out(name, args)
         if found is not None:
-            return self._rectified(args, *found)
+            return self._rectified(name, args, *found)
         result = function(*args, **kwargs)
         self._remember(name, args, result)
         return result
 
-    def _rectified(self, args, plain, in_place):
+    def _rectified(self, name, args, plain, in_place):
+        """The same rectifier twice on a tensor is one: exporters merge the two."""
         x = next(arg for arg in args if isinstance(arg, torch.Tensor))
         if not in_place:
-            return Rectifier.apply(x, plain, self.rule)
+            how = tuple((k, id(v) if isinstance(v, torch.Tensor) else v) for k, v in plain.keywords.items())
+            key = (id(x), x._version, name, how)
+            if key not in self.rectified:
+                self.rectified[key] = (x, Rectifier.apply(x, plain, self.rule))
+            return self.rectified[key][1]
         x.copy_(Rectifier.apply(x.clone(), plain, self.rule))
         return x
 

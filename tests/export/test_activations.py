@@ -75,6 +75,28 @@ class Between(nn.Module):
         return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
+class Branches(nn.Module):
+    """Two branches, each with a ReLU of its own on the same tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.left, self.right = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = F.relu(self.left(F.relu(x)) + self.right(F.relu(x)))
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def test_equal_rectifiers_of_a_tensor_count_as_one():
+    network = redrawn(Branches(), (3, 12, 12)).double()
+    image = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    model = bake(forward_model(TorchSource(network), image).model, guided=True)
+    found = run_float64(model, {"input": image.numpy(), "target": np.array([1, 4])})
+    assert relative_errors(found["guided"], explained(network, image, [1, 4], "guided")[2])[0] < 1e-6
+
+
 @pytest.mark.parametrize("rule", ["guided", "deconvnet", "gradient"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_an_activation_has_the_pixel_image_that_autograd_gives(name, rule):
