@@ -295,10 +295,13 @@ def _attention_of_rank_four(torch: ModuleType) -> Iterator[None]:
     attention = functional.scaled_dot_product_attention
 
     def merged(query: Any, key: Any, value: Any, attn_mask: Any = None, *rest: Any, **options: Any) -> Any:
-        if query.dim() == 4 or attn_mask is not None:
+        if query.dim() == 4:
             return attention(query, key, value, attn_mask, *rest, **options)
+        if attn_mask is not None:
+            attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
+            attn_mask = attn_mask.reshape(-1, *attn_mask.shape[-3:])
         four = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
-        return attention(*four, None, *rest, **options).reshape(*query.shape[:-1], value.shape[-1])
+        return attention(*four, attn_mask, *rest, **options).reshape(*query.shape[:-1], value.shape[-1])
 
     functional.scaled_dot_product_attention = merged
     try:

@@ -226,11 +226,13 @@ class Windows(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.patches, self.head = torch.nn.Conv2d(3, 8, 4, 4), torch.nn.Linear(8, 5)
+        self.bias = torch.nn.Parameter(torch.randn(2, 1, 4, 4))
 
     def forward(self, x):
         x = self.patches(x)
         tokens = x.flatten(2).transpose(1, 2).reshape(-1, 2, 4, 2, 4).permute(0, 3, 1, 2, 4)  # [N,heads,windows,T,C]
-        mixed = torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        mask = self.bias.expand(tokens.shape[0], 2, 2, 4, 4)
+        mixed = torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens, mask)
         return self.head(mixed.permute(0, 2, 3, 1, 4).reshape(-1, 8, 8).mean(1))
 
 
