@@ -7,10 +7,11 @@ phase by phase of the stride, and DepthToSpace weaves the phases together: exact
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
-from gcpp_edge.export.graph import Value
+from gcpp_edge.export.graph import Shape, Value
 from gcpp_edge.export.vjp.convolution import Window, axes_phases, crop_phases, window_of
 from gcpp_edge.export.vjp.registry import Call, Results, numpy_dtype, rule
 
@@ -25,7 +26,7 @@ def max_pool(call: Call, gradient: Value) -> Results:
     taps: Taps = {}
     left = gradient  # what no earlier tap has claimed
     for tap in itertools.product(*(range(k) for k in window.kernel)):
-        claimed = emit.equal(_taken(call, padded, window, tap), call.y)
+        claimed = emit.equal(_taken(call, padded, window, tap, call.y.shape[2:]), call.y)
         taps[tap] = emit.keep_where(claimed, left)
         left = emit.subtract(left, taps[tap])
     return [_woven(call, taps, window)]
@@ -38,10 +39,10 @@ def _padded_input(call: Call, window: Window) -> Value:
     return call.emit.pad(call.x, window.axes, window.before, after, fill=-np.inf)
 
 
-def _taken(call: Call, padded: Value, window: Window, tap: tuple[int, ...]) -> Value:
-    """The input that each window sees at one tap, in the shape of the output."""
+def _taken(call: Call, padded: Value, window: Window, tap: tuple[int, ...], counts: Shape) -> Value:
+    """What each of `counts` windows sees at one tap."""
     starts = [d * t for d, t in zip(window.dilations, tap, strict=True)]
-    ends = [start + s * (out - 1) + 1 for start, s, out in zip(starts, window.strides, call.y.shape[2:], strict=True)]
+    ends = [start + s * (count - 1) + 1 for start, s, count in zip(starts, window.strides, counts, strict=True)]
     return call.emit.slice(padded, window.axes, starts, ends, window.strides)
 
 
@@ -140,3 +141,19 @@ def _signed_power(call: Call, exponent: int) -> Value:
     """sign(x) |x|^exponent."""
     emit, sign = call.emit, call.emit.apply("Sign", call.x)
     return emit.multiply(sign, emit.power(emit.apply("Abs", call.x), exponent)) if exponent else sign
+
+
+@rule("Col2Im")
+def columns_to_image(call: Call, gradient: Value) -> Results:
+    """Each column was added to the places of its window: there it takes the gradient, tap by tap."""
+    emit, block = call.emit, call.need(2, "a block shape").tolist()
+    window = window_of(call, block)
+    padded = emit.pad(gradient, window.axes, window.before, window.after)
+    zipped = zip(padded.shape[2:], window.extent, window.strides, strict=True)
+    counts = tuple((size - extent) // stride + 1 for size, extent, stride in zipped)
+    batch, channels = gradient.shape[:2]
+    taps = [
+        emit.reshape(_taken(call, padded, window, tap, counts), (batch, channels, 1, math.prod(counts)))
+        for tap in itertools.product(*(range(k) for k in window.kernel))
+    ]
+    return [emit.reshape(emit.concat(taps, 2), call.x.shape), None, None]
