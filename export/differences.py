@@ -38,11 +38,23 @@ def session_for(model: ModelProto) -> Any:
     try:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array_of(tensor)) for tensor in beside]
         options.add_external_initializers([tensor.name for tensor in beside], values)
+        kept = _kept_as_they_are(model)
         for tensor, value in zip(beside, values, strict=True):
-            options.add_initializer(tensor.name, value)  # it would copy what the line above gives it, and needs both
+            if tensor.name in kept:
+                options.add_initializer(
+                    tensor.name, value
+                )  # it would copy what the line above gives it, and needs both
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no base but Exception
         raise SelfCheckError(f"ONNX Runtime does not load the explained model: {_first_line(error)}") from error
+
+
+def _kept_as_they_are(model: ModelProto) -> set[str]:
+    """Weights that ONNX Runtime may share: none that it transposes under their old name, as it does with summands."""
+    weighing, other = set(), set()
+    for node in model.graph.node:
+        (weighing if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") else other).update(node.input)
+    return weighing - other
 
 
 def run(session: Any, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:

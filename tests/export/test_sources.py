@@ -220,6 +220,23 @@ def test_coverage_of_a_known_network_blocks_nothing(tmp_path):
     assert {entry.state for entry in found.operators} == {"rule"}
 
 
+class Positions(torch.nn.Module):
+    """A large summand between two transpositions, which ONNX Runtime moves: it then transposes the summand."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.head = torch.nn.Conv2d(3, 96, 4, 4), torch.nn.Linear(96, 5)
+        self.positions = torch.nn.Parameter(torch.randn(1, 256, 96))  # 96 kB: weights.py stores it
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        return self.head(torch.nn.functional.relu(x).transpose(1, 2).mean(2))
+
+
+def test_a_summand_that_the_runtime_transposes_is_explained():
+    assert contract_of(explain_module(Positions(), torch.randn(2, 3, 64, 64))).check["oracle"] == "autograd"
+
+
 class Windows(torch.nn.Module):
     """Attention within windows of a grid, with an axis of its own for them."""
 
