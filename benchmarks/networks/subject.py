@@ -20,15 +20,15 @@ from networks.names import torchvision_models
 TARGETS = [3, 271]
 SMALL = 128  # where a network takes it: kinks and sums are the same at any size
 FIXED = {"Inception3": 299, "VGG": 224, "AlexNet": 224, "SwinTransformer": 224, "MaxVit": 224}
-CLIPS = {"mvit": (16, 224, 224), "s3d": (16, 96, 96), "swin3d": (8, 64, 64)}  # frames, height, width
+CLIPS = {"mvit": (16, 224, 224), "s3d": (16, 224, 224), "swin3d": (8, 64, 64)}  # frames, height, width
 CLIP = (8, 64, 64)
 
-TOLD: dict[
-    str, dict[str, Any]
-] = {  # what a user has to say, since the graph does not: no tensor [N,C,h,w] comes before
+# What a user has to say where the graph does not: no tensor [N,C,h,w] of that grid comes before.
+TOLD: dict[str, dict[str, Any]] = {
     "timm:crossvit_tiny_240": {"layer": "blocks.2.blocks.0"},  # two branches with a grid each: one of them
     "timm:naflexvit_base_patch16_parfac_gap": {"token_grid": (8, 8)},
     "timm:gemma4_vit_167m": {"token_grid": (8, 8)},
+    "timm:tnt_s_legacy_patch16_224": {"token_grid": (14, 14)},
 }
 
 
@@ -82,9 +82,8 @@ def subject(name: str) -> Subject:
         except (RuntimeError, AssertionError, ValueError) as error:  # a network's own way to say: not this size
             refused = error
         else:
-            return Subject(
-                ready, shape, [target % scores[1] for target in TARGETS], _regions(scores), TOLD.get(name, {})
-            )
+            targets = [target % scores[1] for target in TARGETS]
+            return Subject(ready, shape, targets, _regions(scores), TOLD.get(name, {}))
     raise refused
 
 
