@@ -41,9 +41,7 @@ def session_for(model: ModelProto) -> Any:
         kept = _kept_as_they_are(model)
         for tensor, value in zip(beside, values, strict=True):
             if tensor.name in kept:
-                options.add_initializer(
-                    tensor.name, value
-                )  # it would copy what the line above gives it, and needs both
+                options.add_initializer(tensor.name, value)  # it copies what the line above gives it, and needs both
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no base but Exception
         raise SelfCheckError(f"ONNX Runtime does not load the explained model: {_first_line(error)}") from error
@@ -51,7 +49,8 @@ def session_for(model: ModelProto) -> Any:
 
 def _kept_as_they_are(model: ModelProto) -> set[str]:
     """Weights that ONNX Runtime may share: none that it transposes under their old name, as it does with summands."""
-    weighing, other = set(), set()
+    weighing: set[str] = set()
+    other: set[str] = set()
     for node in model.graph.node:
         (weighing if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") else other).update(node.input)
     return weighing - other
