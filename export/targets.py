@@ -50,13 +50,12 @@ class Aim:
 
 @dataclass(frozen=True)
 class Scene:
-    """What an aim works on. scale: the seed's value, 1 unless the network runs in float16."""
+    """What an aim works on."""
 
     graph: Graph
     emit: Emitter
     scores: ScoreTensors
     options: TargetOptions
-    scale: float = 1.0
 
     @property
     def batch(self) -> Dimension:
@@ -103,7 +102,7 @@ def _aim_at_classes(scene: Scene) -> Aim:
 
 
 def _class_seed(scene: Scene, indices: Value) -> dict[str, Gradient]:
-    return {scene.scores.logits.name: OneHot.of_class(scene.emit, indices, scene.scores.logits, scene.scale)}
+    return {scene.scores.logits.name: OneHot.of_class(scene.emit, indices, scene.scores.logits)}
 
 
 def _flat_logits(scene: Scene) -> Value:
@@ -115,10 +114,14 @@ def _flat_logits(scene: Scene) -> Value:
 def _chosen_class(scene: Scene, flat: Value, target: Value, shape: tuple[Dimension, ...]) -> Value:
     """int64, of the target's shape: the target itself, or the class at its negative rank among scores [N,K]."""
     emit, columns = scene.emit, shape[1] if len(shape) > 1 else 1
-    column = emit.reshape(target, (scene.batch, columns))
+    return emit.reshape(_picked(emit, flat, emit.reshape(target, (scene.batch, columns)), scene.ranks), shape)
+
+
+def _picked(emit: Emitter, flat: Value, column: Value, ranks: int) -> Value:
+    """int64 [N,J]: the indices of a column [N,J], those at its negative ranks among values [N,K] in their place."""
     place, negative = _rank(emit, column)
-    best = emit.node("GatherElements", (emit.top(flat, scene.ranks)[1], place), (scene.batch, columns), axis=1)
-    return emit.reshape(emit.where(negative, best, column), shape)
+    best = emit.node("GatherElements", (emit.top(flat, ranks)[1], place), column.shape, axis=1)
+    return emit.where(negative, best, column)
 
 
 def _rank(emit: Emitter, column: Value) -> tuple[Value, Value]:
@@ -143,9 +146,7 @@ def _aim_at_region(scene: Scene) -> Aim:
     won = emit.reshape(emit.gather_batch(wins, index), (batch, 1, height, width))
     share = emit.where(anywhere, won, given)
     selected = _mean_over(emit, logits, share)
-    dtype = scene.scores.logits.dtype
-    amount = emit.scale(emit.cast(share, dtype), scene.scale)
-    seed = OneHot(chosen, amount, scene.scores.logits.shape)
+    seed = OneHot(chosen, emit.cast(share, scene.scores.logits.dtype), scene.scores.logits.shape)
     return Aim(
         contract.Target(REGION, shape=(classes, height, width)),
         (target, region),
@@ -179,9 +180,7 @@ def _aim_at_detection(scene: Scene) -> Aim:
     of_class = emit.gather_batch(by_class, known)  # [N,A]
     order = emit.where(no_class, emit.reduce("ReduceMax", table, [2], keepdims=False), of_class)
     ranks = min(scene.options.ranks, count)
-    place, is_rank = _rank(emit, emit.reshape(detection, (batch, 1)))
-    ranked = emit.node("GatherElements", (emit.top(order, ranks)[1], place), (batch, 1), axis=1)
-    index = emit.where(is_rank, ranked, emit.reshape(detection, (batch, 1)))
+    index = _picked(emit, order, emit.reshape(detection, (batch, 1)), ranks)
     row = emit.gather_batch(table, index)  # [N,K]
     chosen = _chosen_class(scene, row, target, (batch,))
     sizes = tuple(int(size) for size in whole.shape[1:])
@@ -209,15 +208,17 @@ def _detection_seed(scene: Scene, index: Value, chosen: Value, row: Value) -> Va
     emit, scores, whole = scene.emit, scene.scores, scene.scores.logits
     batch, (_, first, second) = scene.batch, whole.shape
     entry = emit.add(chosen, emit.constant(np.array(scores.first_class)))
-    places = {scores.class_axis: emit.reshape(entry, (batch, 1, 1)), 3 - scores.class_axis: index}
-    places[3 - scores.class_axis] = emit.reshape(index, (batch, 1, 1))
+    places = {
+        scores.class_axis: emit.reshape(entry, (batch, 1, 1)),
+        3 - scores.class_axis: emit.reshape(index, (batch, 1, 1)),
+    }
     rows = emit.equal(emit.constant(np.arange(first, dtype=np.int64).reshape(1, -1, 1)), places[1])
     columns = emit.equal(emit.constant(np.arange(second, dtype=np.int64).reshape(1, 1, -1)), places[2])
-    amount = emit.constant(np.full((1, 1, 1), scene.scale, numpy_dtype(whole.dtype)))
+    amount = emit.constant(np.ones((1, 1, 1), numpy_dtype(whole.dtype)))
     if scores.kind == "sigmoid":
         p = emit.gather_batch(row, emit.reshape(chosen, (batch, 1)))
         steepness = emit.node("Max", (emit.subtract(p, emit.multiply(p, p)), emit.scalar(STEEPEST, p)), p.shape)
-        share = emit.reshape(emit.divide(emit.scalar(scene.scale, p), steepness), (batch, 1, 1))
+        share = emit.reshape(emit.divide(emit.scalar(1, p), steepness), (batch, 1, 1))
         amount = emit.cast(share, whole.dtype)
     return emit.keep_where(emit.both(rows, columns), amount)
 
@@ -229,7 +230,7 @@ def _aim_at_seed(scene: Scene) -> Aim:
     return Aim(
         contract.Target(SEED, shape=tuple(int(size) for size in whole.shape[1:])),
         (seed,),
-        {whole.name: scene.emit.scale(seed, scene.scale)},
+        {whole.name: seed},
     )
 
 

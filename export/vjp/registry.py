@@ -32,10 +32,10 @@ class OneHot:
         return self.amount.dtype
 
     @classmethod
-    def of_class(cls, emit: Emitter, indices: Value, logits: Value, amount: float = 1.0) -> OneHot:
-        """The gradient of the logit of one class with respect to all logits, times `amount`."""
-        number = np.full((1,) * len(logits.shape), amount, numpy_dtype(logits.dtype))
-        return cls(indices, emit.constant(number), logits.shape)
+    def of_class(cls, emit: Emitter, indices: Value, logits: Value) -> OneHot:
+        """The gradient of the logit of one class with respect to all logits."""
+        ones = np.ones((1,) * len(logits.shape), numpy_dtype(logits.dtype))
+        return cls(indices, emit.constant(ones), logits.shape)
 
     def dense(self, emit: Emitter) -> Value:
         """The same gradient as an ordinary tensor."""
