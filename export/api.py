@@ -14,14 +14,14 @@ from onnx import ModelProto
 from gcpp_edge import contract
 from gcpp_edge.contract import Contract, Geometry, Preprocessing
 from gcpp_edge.errors import SourceError
-from gcpp_edge.export.bake import BakeOptions, assumed_preprocessing, bake, write_contract
+from gcpp_edge.export.bake import BakeOptions, assumed_preprocessing, bake, contract_of, write_contract
 from gcpp_edge.export.check import check as run_check
 from gcpp_edge.export.coverage import Coverage, coverage_of, layers_of
 from gcpp_edge.export.fidelity import Fidelity, check_half, compare, noise, range_notes, reports, samples
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
 from gcpp_edge.export.graph import Graph
 from gcpp_edge.export.layers import LayerCandidate
-from gcpp_edge.export.scaling import Feeds, Halved, bake_half, contract_of
+from gcpp_edge.export.scaling import Feeds, Halved, bake_half
 from gcpp_edge.export.sources import (
     Loaded,
     from_torch_source,

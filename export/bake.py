@@ -197,6 +197,11 @@ def write_contract(model: ModelProto, described: contract.Contract) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
+def contract_of(model: ModelProto) -> contract.Contract:
+    """The contract in an explained model."""
+    return contract.contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
+
+
 def _refuse_reserved(graph: Graph) -> None:
     for name in (*graph.inputs, *graph.outputs):
         if name in RESERVED:
@@ -415,4 +420,4 @@ def _layer(chosen: LayerCandidate, constant: bool, names: list[str], scale: floa
     )
 
 
-__all__ = ["BakeOptions", "Provenance", "bake", "write_contract"]
+__all__ = ["BakeOptions", "Provenance", "bake", "contract_of", "write_contract"]

@@ -16,10 +16,18 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from gcpp_edge.contract import AIMS, DETECTION, GUIDED, MAP, REGION, SEED, TARGET_CLASS, Contract, Layer
 from gcpp_edge.errors import SelfCheckError
 from gcpp_edge.export.bake import BakeOptions, bake
-from gcpp_edge.export.differences import difference_error, input_dtype, relative, run, session_for, source_tensor
+from gcpp_edge.export.differences import (
+    difference_error,
+    input_dtype,
+    relative,
+    run,
+    session_for,
+    source_tensor,
+    with_outputs,
+)
 from gcpp_edge.export.from_torch import ForwardModel, autograd_gradients
 from gcpp_edge.export.graph import attribute
-from gcpp_edge.export.probes import Sample, map_of, samples_of, seeds_of
+from gcpp_edge.export.probes import Sample, full_gradients, map_of, samples_of, seeds_of
 from gcpp_edge.export.weights import array_of, scratch, weights_of
 
 AUTOGRAD_LIMIT = 5e-3  # relative L2 error; float32 back ends differ by kinks that flip
@@ -39,15 +47,7 @@ class Probe:
 
     def gradients(self, layer: Layer) -> list[np.ndarray]:
         """dS/dA of each sample [K,C,*space] at the full shape of the activations, float64."""
-        return [full_gradients(layer, outputs) for outputs in self.outputs]
-
-
-def full_gradients(layer: Layer, outputs: Outputs) -> np.ndarray:
-    """The gradients of a batch of one as [K,C,*space] float64, unscaled, K 1 where targets are not several."""
-    shape = outputs[layer.activations].shape[1:]
-    stored = outputs[layer.gradients].astype(np.float64) / layer.gradient_scale
-    rows = stored.reshape(-1, *stored.shape[-len(shape) :])
-    return np.broadcast_to(rows, (len(rows), *shape))
+        return [full_gradients(layer, outputs[layer.gradients]) for outputs in self.outputs]
 
 
 def check(
@@ -133,23 +133,12 @@ def _judge(figures: dict[str, Any], contract: Contract) -> None:
 def _probe(model: ModelProto, contract: Contract, seed: int) -> Probe:
     own = [contract.network_input] if contract.network_input else []
     inner = [*own, contract.scores.logits, *(source_tensor(model, layer) for layer in contract.layers)]
-    watched = _with_outputs(model, inner)
+    watched = with_outputs(model, inner)
     session = session_for(watched)
     samples = samples_of(contract, input_dtype(model, SEED if contract.target.kind == SEED else contract.input), seed)
     names = [output.name for output in watched.graph.output]
     outputs = [dict(zip(names, run(session, names, sample.feeds), strict=True)) for sample in samples]
     return Probe(samples, outputs)
-
-
-def _with_outputs(model: ModelProto, names: list[str]) -> ModelProto:
-    """The model with inner tensors as outputs too."""
-    result = ModelProto()
-    result.CopyFrom(model)
-    known = {output.name for output in result.graph.output}
-    for name in dict.fromkeys(names):
-        if name not in known:
-            result.graph.output.append(helper.make_empty_tensor_value_info(name))
-    return result
 
 
 def _require_alive(contract: Contract, probe: Probe) -> None:
@@ -174,13 +163,9 @@ def _require_alive(contract: Contract, probe: Probe) -> None:
 
 def _autograd_error(forward: ForwardModel, contract: Contract, probe: Probe) -> float | None:
     """Relative L2 error against PyTorch, worst of all layers and samples; None if PyTorch has no such tensors."""
-    feeds = [
-        _network_feeds(contract, sample, outputs) for sample, outputs in zip(probe.samples, probe.outputs, strict=True)
-    ]
-    seeds = [
-        seeds_of(contract, sample, outputs[contract.scores.logits])
-        for sample, outputs in zip(probe.samples, probe.outputs, strict=True)
-    ]
+    runs = list(zip(probe.samples, probe.outputs, strict=True))
+    feeds = [_network_feeds(contract, sample, outputs) for sample, outputs in runs]
+    seeds = [seeds_of(contract, sample, outputs[contract.scores.logits]) for sample, outputs in runs]
     worst = 0.0
     for layer in contract.layers:
         found = autograd_gradients(forward.program, layer.tensor, contract.scores.logits, feeds, seeds)

@@ -7,6 +7,7 @@ a ReLU), where a derivative has two sides.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from gcpp_edge.contract import MAP, Contract, Layer
 from gcpp_edge.errors import MissingDependencyError, SelfCheckError
 from gcpp_edge.export.graph import FLOATS, Graph, numpy_dtype
-from gcpp_edge.export.probes import Sample, seeds_of, tensor_of
+from gcpp_edge.export.probes import Sample, full_gradients, seeds_of, tensor_of
 from gcpp_edge.export.weights import array_of, placeholders
 
 STEPS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # share of the activations' norm
@@ -66,6 +67,16 @@ def run(session: Any, names: list[str], feeds: dict[str, np.ndarray]) -> list[np
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:240]
+
+
+def with_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
+    """The model with inner tensors among its outputs."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    known = {output.name for output in model.graph.output}
+    fresh = [name for name in dict.fromkeys(names) if name not in known]
+    result.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in fresh)
+    return result
 
 
 def input_dtype(model: ModelProto, name: str) -> np.dtype[Any]:
@@ -165,9 +176,7 @@ class _Tail:
         feeds = {**sample.feeds, self.tensor: point}
         cast = {n: feeds[n].astype(np.float32) if feeds[n].dtype.kind == "f" else feeds[n] for n in self.inputs}
         logits, stored = run(self.session, [self.contract.scores.logits, self.layer.gradients], cast)
-        shape = (self.layer.channels, *self.layer.space)
-        rows = stored.astype(np.float64).reshape(-1, *stored.shape[-len(shape) :]) / self.layer.gradient_scale
-        return logits.astype(np.float64), np.broadcast_to(rows, (len(rows), *shape))
+        return logits.astype(np.float64), full_gradients(self.layer, stored)
 
 
 def tail_model(model: ModelProto, contract: Contract, layer: Layer, shape: tuple[int, ...]) -> ModelProto:

@@ -20,12 +20,12 @@ from gcpp_edge.contract import CLASS, Contract
 from gcpp_edge.errors import SelfCheckError
 from gcpp_edge.explainer import Explainer, load
 from gcpp_edge.explanation import Explanation
-from gcpp_edge.export.differences import relative, run, session_for
-from gcpp_edge.export.graph import infer_values
-from gcpp_edge.export.precision import BF16, HALVES
+from gcpp_edge.export.bake import contract_of
+from gcpp_edge.export.differences import input_dtype, relative, run, session_for, with_outputs
+from gcpp_edge.export.precision import BF16
 from gcpp_edge.export.probes import samples_of
 from gcpp_edge.export.rounding import as_rounded
-from gcpp_edge.export.scaling import Feeds, Halved, contract_of, with_outputs
+from gcpp_edge.export.scaling import Feeds, Halved
 from gcpp_edge.export.write import write_model
 from gcpp_edge.geometry import fit_frame, input_from_frame
 from gcpp_edge.inference import pixel_arithmetic
@@ -127,9 +127,10 @@ def check_half(halved: Halved, precision: str, feeds: Sequence[Feeds]) -> dict[s
     rounded, contract = as_rounded(halved.model), contract_of(halved.model)
     half, reference = session_for(rounded), session_for(halved.reference)
     names = [output.name for output in rounded.graph.output]
+    dtypes = {value.name: input_dtype(halved.model, value.name) for value in halved.model.graph.input}
     worst = 0.0
     for sample in feeds:
-        cast = {name: _as_input(array, name, halved.model) for name, array in sample.items()}
+        cast = {name: array.astype(dtypes[name]) for name, array in sample.items()}
         found = dict(zip(names, run(half, names, cast), strict=True))
         _require_finite(found, rounded, cast, precision)
         for layer in contract.layers:
@@ -156,11 +157,6 @@ def range_notes(halved: Halved) -> tuple[str, ...]:
         f'{len(peaks)} tensors leave the range of float16 in float32: the largest value of "{name}" is {peak:.1e}. '
         "Look at the fidelity report, or choose --precision bf16.",
     )
-
-
-def _as_input(array: np.ndarray, name: str, model: ModelProto) -> np.ndarray:
-    value = infer_values(model)[name]
-    return array.astype(np.float16) if value.dtype in HALVES else array
 
 
 def _require_finite(found: dict[str, np.ndarray], rounded: ModelProto, feeds: Feeds, precision: str) -> None:

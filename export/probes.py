@@ -122,6 +122,13 @@ def _mark_detection(contract: Contract, index: int, number: int, logits: Array, 
     seed[tuple(place)] = 1 / max(p - p * p, 1e-6) if contract.scores.kind == "sigmoid" else 1
 
 
+def full_gradients(layer: Layer, stored: Array) -> Array:
+    """dS/dA [K,C,*space] float64 from what the file gives for a batch of one; K is 1 where targets are not several."""
+    shape = (layer.channels, *layer.space)
+    rows = stored.astype(np.float64).reshape(-1, *stored.shape[-len(shape) :]) / layer.gradient_scale
+    return np.broadcast_to(rows, (len(rows), *shape))
+
+
 def map_of(layer: Layer, array: Array) -> Array:
     """[..,*layout of the source tensor] -> [..,C,*space]; the leading axes stay."""
     if layer.layout == CHANNELS_FIRST:

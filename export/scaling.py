@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import ModelProto, TensorProto
 
-from gcpp_edge.contract import GRADIENTS, GUIDED, MAP, PLAIN, Contract, contract_from_metadata
-from gcpp_edge.export.bake import BakeOptions, Rescale, bake_normal
-from gcpp_edge.export.differences import run, session_for
+from gcpp_edge.contract import GRADIENTS, GUIDED, MAP, PLAIN, Contract
+from gcpp_edge.export.bake import BakeOptions, Rescale, bake_normal, contract_of
+from gcpp_edge.export.differences import run, session_for, with_outputs
 from gcpp_edge.export.differentiate import MARKER
 from gcpp_edge.export.graph import Graph, Value, infer_values
 from gcpp_edge.export.layers import cut_tensors
@@ -142,15 +141,6 @@ def _is_float(value: Value | None) -> bool:
     return value is not None and value.dtype == TensorProto.FLOAT
 
 
-def with_outputs(model: ModelProto, names: Iterable[str]) -> ModelProto:
-    """The model with these tensors among its outputs."""
-    result = ModelProto()
-    result.CopyFrom(model)
-    known = {output.name for output in model.graph.output}
-    result.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
-    return result
-
-
 @dataclass(frozen=True)
 class Halved:
     """An explained model in half precision, and the float32 one that it is held against.
@@ -189,8 +179,3 @@ def bake_half(
     half = {name for name, value in infer_values(narrow).items() if value.dtype == TensorProto.FLOAT16}
     scales = replace(scales, peaks={name: peak for name, peak in scales.peaks.items() if name in half})
     return Halved(bake_normal(narrow, replace(options, rescale=scales.rescale), **rest), reference, scales)
-
-
-def contract_of(model: ModelProto) -> Contract:
-    """The contract in an explained model."""
-    return contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
