@@ -28,7 +28,7 @@ from gcpp_edge.export.differences import (
 from gcpp_edge.export.from_torch import ForwardModel, autograd_gradients
 from gcpp_edge.export.graph import attribute
 from gcpp_edge.export.probes import Sample, full_gradients, map_of, samples_of, seeds_of
-from gcpp_edge.export.weights import array_of, scratch, weights_of
+from gcpp_edge.export.weights import array_of, initializer_maker, scratch
 
 AUTOGRAD_LIMIT = 5e-3  # relative L2 error; float32 back ends differ by kinks that flip
 DIFFERENCE_LIMIT = 1e-2  # of a directional derivative; in float32 a small step rounds and a large one crosses kinks
@@ -214,7 +214,7 @@ def redraw_degenerate(model: ModelProto, seed: int) -> ModelProto | None:
     drawn = {name: _drawn(generator, shape, dtype) for name, (shape, dtype) in _degenerate(model).items()}
     if not drawn:
         return None
-    result, store = ModelProto(), weights_of(model)
+    result, made = ModelProto(), initializer_maker(model)
     result.CopyFrom(model)
     kept = [node for node in model.graph.node if node.output[0] not in drawn]
     del result.graph.node[:]
@@ -222,7 +222,6 @@ def redraw_degenerate(model: ModelProto, seed: int) -> ModelProto | None:
     stored = [tensor for tensor in model.graph.initializer if tensor.name not in drawn]
     del result.graph.initializer[:]
     result.graph.initializer.extend(stored)
-    made = numpy_helper.from_array if store is None else store.tensor
     result.graph.initializer.extend(made(array, name) for name, array in drawn.items())
     return result
 

@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from gcpp_edge.contract import MAP, Contract, Layer
 from gcpp_edge.errors import MissingDependencyError, SelfCheckError
-from gcpp_edge.export.graph import FLOATS, Graph, numpy_dtype
+from gcpp_edge.export.graph import FLOATS, WEIGHTED, Graph, numpy_dtype
 from gcpp_edge.export.probes import Sample, full_gradients, seeds_of, tensor_of
 from gcpp_edge.export.weights import array_of, placeholders
 
@@ -53,7 +53,7 @@ def _kept_as_they_are(model: ModelProto) -> set[str]:
     weighing: set[str] = set()
     other: set[str] = set()
     for node in model.graph.node:
-        (weighing if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") else other).update(node.input)
+        (weighing if node.op_type in WEIGHTED else other).update(node.input)
     return weighing - other
 
 

@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from gcpp_edge.contract import MAX_IR, MAX_OPSET
 from gcpp_edge.export.graph import attribute
-from gcpp_edge.export.weights import LARGE_ELEMENTS, array_of, weights_of
+from gcpp_edge.export.weights import LARGE_ELEMENTS, array_of, initializer_maker
 
 BATCH = "N"
 BATCHES = (1, 3)  # one, because graphs treat it apart, and another
@@ -50,7 +50,7 @@ class _Folder:
     """The state of the walk: types and known values of the tensors so far, an entry a batch size."""
 
     def __init__(self, model: ModelProto, fixed: int) -> None:
-        self.model, self.fixed, self.store = model, fixed, weights_of(model)
+        self.model, self.fixed, self.made = model, fixed, initializer_maker(model)
         self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self.types: list[dict[str, TypeProto]] = [{} for _ in BATCHES]
         self.known: dict[str, Arrays] = {}
@@ -84,8 +84,7 @@ class _Folder:
         return True
 
     def _become(self, name: str, array: np.ndarray) -> None:
-        made = numpy_helper.from_array if self.store is None else self.store.tensor
-        tensor = made(np.ascontiguousarray(array).reshape(array.shape), name)
+        tensor = self.made(np.ascontiguousarray(array).reshape(array.shape), name)
         self.model.graph.initializer.append(tensor)
         self.tensors[name] = tensor
 

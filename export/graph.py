@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, helper, shape_inference
 
 from gcpp_edge.errors import UnsupportedGraphError
-from gcpp_edge.export.weights import array_of, weights_of, without_large_constants
+from gcpp_edge.export.weights import array_of, initializer_maker, without_large_constants
 
 Dimension = (
     Any  # int, or str where symbolic: the type says no more, since after normalisation all but the batch are int
 )
 Shape = tuple[Dimension, ...]
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Graph:
 
     def __init__(self, model: ModelProto) -> None:
         self.model = model
-        self.weights = weights_of(model)
+        self.tensor = initializer_maker(model)
         self.nodes: list[NodeProto] = list(model.graph.node)
         self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self.inputs = [value.name for value in model.graph.input if value.name not in self.initializers]
@@ -85,10 +87,6 @@ class Graph:
         shape = [-1 if scale.ndim and i == axis else 1 for i in range(quantised.ndim)]
         centred = quantised.astype(np.float64) - (zero[0].astype(np.float64).reshape(shape) if zero else 0)
         return np.asarray((centred * scale.astype(np.float64).reshape(shape)).astype(scale.dtype))
-
-    def tensor(self, array: np.ndarray, name: str) -> TensorProto:
-        """An initializer with this array, beside the graph where its other weights are."""
-        return numpy_helper.from_array(array, name) if self.weights is None else self.weights.tensor(array, name)
 
     def fresh(self, stem: str) -> str:
         """A name that the graph does not hold yet, and holds from now on."""

@@ -17,7 +17,7 @@ from gcpp_edge.contract import RESERVED
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.decompose import decompose
 from gcpp_edge.export.fold import BATCH, fold
-from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, attribute, infer_values
+from gcpp_edge.export.graph import FLOATS, WINDOWED, Graph, Shape, Value, attribute, infer_values
 from gcpp_edge.export.opsets import to_opset
 from gcpp_edge.export.weights import put_back, whole, without_large_constants
 
@@ -183,9 +183,6 @@ def _refuse_training(model: ModelProto) -> None:
             raise UnsupportedGraphError(
                 f'{node.op_type} at node "{node.name}" is in training mode. Export the network in evaluation mode.'
             )
-
-
-WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 
 
 def _explicit_pads(model: ModelProto) -> None:

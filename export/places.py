@@ -10,11 +10,8 @@ import math
 
 from onnx import NodeProto
 
-from gcpp_edge.export.graph import Graph, attribute
+from gcpp_edge.export.graph import WEIGHTED, WINDOWED, Graph, attribute
 from gcpp_edge.export.grids import Grid
-
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-POOLING = ("MaxPool", "AveragePool", "LpPool")
 
 
 def default_of_places(graph: Graph, features: dict[str, Grid], way: set[str], logits: str) -> str | None:
@@ -44,7 +41,7 @@ def _mixed_later(graph: Graph, way: set[str]) -> set[str]:
 
 
 def _mixes(graph: Graph, node: NodeProto) -> bool:
-    if node.op_type in ("Conv", "ConvTranspose", *POOLING):
+    if node.op_type in WINDOWED:
         return any(size > 1 for size in attribute(node, "kernel_shape") or [])
     return node.op_type == "MatMul" and all(graph.constant(name) is None for name in node.input)  # attention
 

@@ -21,7 +21,7 @@ from gcpp_edge.contract import MAX_OPSET
 from gcpp_edge.errors import MissingDependencyError, SourceError, UnsupportedGraphError
 from gcpp_edge.export.graph import Graph, attribute, numpy_dtype
 from gcpp_edge.export.recognise import recognise_activations
-from gcpp_edge.export.weights import array_of, weights_of, without_large_constants
+from gcpp_edge.export.weights import array_of, initializer_maker, without_large_constants
 
 FP16, BF16 = "fp16", "bf16"
 PRECISIONS = {FP16: TensorProto.FLOAT16, BF16: TensorProto.BFLOAT16}
@@ -96,9 +96,8 @@ def to_precision(model: ModelProto, precision: str) -> ModelProto:
 
 def to_float32(model: ModelProto) -> ModelProto:
     """The same network with every float16 or bfloat16 tensor in float32: what a half-precision one is held against."""
-    result, store = ModelProto(), weights_of(model)
+    result, made = ModelProto(), initializer_maker(model)
     result.CopyFrom(model)
-    made = numpy_helper.from_array if store is None else store.tensor
     for tensor in result.graph.initializer:
         if tensor.data_type in HALVES:
             tensor.CopyFrom(made(array_of(tensor).astype(np.float32), tensor.name))

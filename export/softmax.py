@@ -30,8 +30,8 @@ from gcpp_edge.export.repeat import Repeater
 from gcpp_edge.export.scores import ScoreTensors
 from gcpp_edge.export.targets import Aim
 from gcpp_edge.export.vjp import OneHot
+from gcpp_edge.kernels.reference import POLE
 
-POLE = 1e-3  # |2 a + sum A b| below this share of |a| is taken for a pole of Eq. 10
 TINY = 1e-30
 LOWEST = float(np.finfo(np.float32).min)
 KEEPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout")
@@ -206,7 +206,7 @@ def _weights(
     inner = emit.subtract(emit.multiply(product, product), emit.multiply(p, mu_2))
     b = emit.add(emit.scale(emit.multiply(mu_1, inner), 6), mu_3)
     below = emit.add(emit.scale(a, 2), emit.multiply(size, b))
-    distance, bound = emit.apply("Abs", below), emit.scale(emit.apply("Abs", a), POLE)
+    distance, bound = emit.apply("Abs", below), emit.scale(emit.apply("Abs", a), POLE)  # |2 + max(sum A, 0) b / a|
     usable = emit.greater(distance, bound)
     alpha = emit.keep_where(usable, emit.divide(a, emit.where(usable, below, emit.scalar(1, below))))
     terms = emit.multiply(alpha, emit.apply("Relu", mu_1))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,12 @@ def weights_of(model: ModelProto) -> WeightStore | None:
     """The store behind a model's placeholders; None where it has none."""
     stores = (_store_behind(tensor) for tensor in model.graph.initializer)
     return next((store for store in stores if store is not None), None)
+
+
+def initializer_maker(model: ModelProto) -> Callable[[np.ndarray, str], TensorProto]:
+    """Makes an initializer of an array and a name, beside the model where its other weights are."""
+    store = weights_of(model)
+    return numpy_helper.from_array if store is None else store.tensor
 
 
 def scratch(model: ModelProto) -> AbstractContextManager[None]:
