@@ -54,6 +54,7 @@ class _Folder:
         self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self.types: list[dict[str, TypeProto]] = [{} for _ in BATCHES]
         self.known: dict[str, Arrays] = {}
+        self.reshapes: dict[str, NodeProto] = {}
         for types, batch in zip(self.types, BATCHES, strict=True):
             for tensor in model.graph.initializer:
                 types[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
@@ -65,10 +66,13 @@ class _Folder:
         """Whether a node is now an initializer or two and goes."""
         if node.op_type == "Reshape":
             self._free_reshape(node)
+            self.reshapes[node.output[0]] = node
         elif node.op_type == "Expand":
             self._free_expand(node)
         elif node.op_type == "Resize":
             self._free_resize(node)
+        elif node.op_type == "Gather":
+            self._free_flat_gather(node)
         elif node.op_type == "CastLike":
             self._cast_plainly(node)
         if not self._infer(node):
@@ -249,6 +253,24 @@ class _Folder:
         if len(tails) == 1 and all(sizes[1] == next(iter(tails))[0] for sizes in source):
             self._steer(node, list(next(iter(tails))[1:]), 3)
             node.attribute.append(helper.make_attribute("axes", list(range(2, len(source[0])))))
+
+    def _free_flat_gather(self, node: NodeProto) -> None:
+        """Reshape(-1), then Gather of all indices in order, is a Reshape.
+
+        The PyTorch exporter spells `as_strided` so, behind a mean over channels-last features (ConvNeXt).
+        """
+        flat, indices = self.reshapes.get(node.input[0]), self.values(node.input[1])
+        source = None if flat is None else self.sizes(flat.input[0])
+        if flat is None or indices is None or source is None or _same(indices):
+            return
+        shapes = self.values(flat.input[1])
+        if shapes is None or any(shape.tolist() != [-1] for shape in shapes):
+            return
+        pairs = zip(indices, source, strict=True)
+        if all(np.array_equal(index.ravel(), np.arange(math.prod(sizes))) for index, sizes in pairs):
+            node.op_type, node.input[0] = "Reshape", flat.input[0]
+            del node.attribute[:]
+            self._steer(node, [0, *indices[0].shape[1:]])
 
     def _cast_plainly(self, node: NodeProto) -> None:
         """CastLike reads a whole tensor for its dtype."""

@@ -11,15 +11,14 @@ import math
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, inliner, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from gcpp_edge.contract import RESERVED
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.decompose import decompose
 from gcpp_edge.export.fold import BATCH, fold
-from gcpp_edge.export.graph import FLOATS, WINDOWED, Graph, Shape, Value, attribute, infer_values
+from gcpp_edge.export.graph import FLOATS, WINDOWED, Graph, Shape, attribute, infer_values
 from gcpp_edge.export.opsets import to_opset
-from gcpp_edge.export.weights import put_back, whole, without_large_constants
+from gcpp_edge.export.weights import put_back, without_large_constants
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -39,7 +38,6 @@ def normalise(model: ModelProto, input_size: tuple[int, int] | None = None) -> M
     _remove_pass_through(result)
     _explicit_pads(result)
     _fold_batch_norm(result)
-    _remove_flat_gathers(result)
     _complete_resizes(result)
     _drop_unused(result)
     _free_reserved_names(result)
@@ -274,62 +272,6 @@ def _fold(model: ModelProto, graph: Graph, conv: NodeProto, norm: NodeProto) -> 
         model.graph.initializer.append(graph.tensor(array.astype(weights.dtype), name))
     del conv.input[1:]
     conv.input.extend(names)
-
-
-def _remove_flat_gathers(model: ModelProto) -> None:
-    """Reshape(-1) then Gather of all indices in order is a Reshape.
-
-    The PyTorch exporter spells `as_strided` so, behind a mean over channels-last features (ConvNeXt); the indices are
-    computed from the batch, so they are evaluated for two batch sizes.
-    """
-    graph, values = Graph(model), infer_values(model)
-    for node in model.graph.node:
-        flat = graph.producers.get(node.input[0]) if node.op_type == "Gather" else None
-        if flat is None or flat.op_type != "Reshape" or len(graph.consumers[flat.output[0]]) != 1:
-            continue
-        flattened, source = graph.constant(flat.input[1]), values.get(flat.input[0])
-        if (
-            flattened is None
-            or flattened.tolist() != [-1]
-            or source is None
-            or not _in_order(model, graph, node, source)
-        ):
-            continue
-        shape = _gathered_shape(model, node)
-        model.graph.initializer.append(numpy_helper.from_array(np.array([0, *shape[1:]]), f"{node.output[0]}/shape"))
-        node.op_type = "Reshape"
-        del node.attribute[:], node.input[:]
-        node.input.extend([flat.input[0], f"{node.output[0]}/shape"])
-
-
-def _indices(model: ModelProto, name: str, batch: int) -> np.ndarray:
-    """The index tensor, computed by the reference evaluator for a batch."""
-    graph = Graph(model)
-    needed = graph.needed_for([name])
-    nodes = [node for node in model.graph.node if needed.intersection(node.output)]
-    image = image_input(model)
-    shape = [batch, *(dim.dim_value for dim in list(image.type.tensor_type.shape.dim)[1:])]
-    constants = [whole(tensor) for tensor in model.graph.initializer if tensor.name in needed]
-    part = helper.make_graph(nodes, "indices", [image], [onnx.ValueInfoProto(name=name)], constants)
-    evaluator = ReferenceEvaluator(helper.make_model(part, opset_imports=list(model.opset_import)))
-    dtype = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
-    return np.asarray(evaluator.run(None, {image.name: np.zeros(shape, dtype)})[0])
-
-
-def _in_order(model: ModelProto, graph: Graph, node: NodeProto, source: Value) -> bool:
-    needed = graph.needed_for([node.input[1]])
-    operators = {n.op_type for n in model.graph.node if needed.intersection(n.output)}
-    if operators & {"Conv", "Gemm", "MatMul"} or any(not isinstance(size, int) for size in source.shape[1:]):
-        return False
-    for batch in (1, 3):
-        indices = _indices(model, node.input[1], batch)
-        if not np.array_equal(indices.reshape(-1), np.arange(batch * math.prod(source.shape[1:]))):
-            return False
-    return True
-
-
-def _gathered_shape(model: ModelProto, node: NodeProto) -> tuple[int, ...]:
-    return _indices(model, node.input[1], 1).shape
 
 
 def _drop_unused(model: ModelProto) -> None:
