@@ -7,7 +7,7 @@ that onnx defines as functions are inlined from its own definition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,14 @@ class Writer:
         self.nodes.append(node)
         return output
 
+    def split(self, name: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """Adds a Split; returns its parts."""
+        parts = [f"{self.stem}/Split_{len(self.nodes)}.{part}" for part in range(len(sizes))]
+        node = helper.make_node("Split", [name, self.integers(*sizes)], parts, name=parts[0], axis=axis)
+        node.metadata_props.extend(self.scopes)
+        self.nodes.append(node)
+        return parts
+
     def constant(self, array: Any) -> str:
         name = f"{self.stem}/constant_{len(self.tensors)}"
         self.tensors.append(numpy_helper.from_array(np.asarray(array), name))
@@ -56,12 +64,12 @@ Decomposition = Callable[[NodeProto, Writer], None]
 
 def decompose(model: ModelProto) -> ModelProto:
     """At our own opset: what onnx's shape inference does not see through."""
-    return inline_schema_functions(_replaced(model, AT_OUR_OPSET), INLINED)
+    return inline_schema_functions(replaced(model, AT_OUR_OPSET), INLINED)
 
 
 def decompose_newer(model: ModelProto) -> ModelProto:
     """Operators that came, or changed, after our opset; the model still has its own."""
-    return _replaced(model, {**NEWER, **AT_OUR_OPSET})
+    return replaced(model, {**NEWER, **AT_OUR_OPSET})
 
 
 def inline_schema_functions(model: ModelProto, operators: Iterable[str]) -> ModelProto:
@@ -78,7 +86,8 @@ def inline_schema_functions(model: ModelProto, operators: Iterable[str]) -> Mode
     return model
 
 
-def _replaced(model: ModelProto, table: dict[str, Decomposition]) -> ModelProto:
+def replaced(model: ModelProto, table: dict[str, Decomposition]) -> ModelProto:
+    """The model with the operators of a table written in terms of others."""
     if not any(node.op_type in table for node in model.graph.node):
         return model
     nodes: list[NodeProto] = []
@@ -105,7 +114,8 @@ def _refuse(node: NodeProto, what: str) -> UnsupportedGraphError:
     )
 
 
-def _given(node: NodeProto, index: int) -> str:
+def given(node: NodeProto, index: int) -> str:
+    """The name of a node's input, "" where it has none."""
     return node.input[index] if index < len(node.input) else ""
 
 
@@ -204,7 +214,7 @@ def attention(node: NodeProto, write: Writer) -> None:
     else:
         query = write.node("Mul", query, write.number(scale, query))
     products = write.node("MatMul", query, write.node("Transpose", key, perm=[0, 1, 3, 2]))
-    if _given(node, 3):
+    if given(node, 3):
         products = write.node("Add", products, node.input[3])
     shares = write.node("Softmax", products, axis=-1)
     if not heads:
@@ -218,9 +228,9 @@ def _plain_heads(node: NodeProto, write: Writer) -> int | None:
     """The number of heads, 0 where they have an axis already; None for what is not plain attention."""
     windows = [attribute(node, name, -1) for name in ("left_window_size", "right_window_size")]
     special = [attribute(node, name, 0) for name in ("softcap", "is_causal")]
-    cached = any(_given(node, index) for index in (4, 5, 6)) or any(node.output[1:])
-    mask = write.values.get(_given(node, 3))
-    masked = bool(_given(node, 3)) and (mask is None or mask.dtype not in FLOATS)
+    cached = any(given(node, index) for index in (4, 5, 6)) or any(node.output[1:])
+    mask = write.values.get(given(node, 3))
+    masked = bool(given(node, 3)) and (mask is None or mask.dtype not in FLOATS)
     if cached or masked or any(special) or any(size >= 0 for size in windows):
         return None
     heads = attribute(node, "q_num_heads")

@@ -269,6 +269,7 @@ def _exported(torch: ModuleType, network: Any, arguments: tuple[Any, ...], **opt
 
 def _light(program: Any) -> tuple[ModelProto, WeightStore]:
     """The ONNX model of an onnx_ir one, which loses its large weights: `model_proto` would copy all of them."""
+    _register_constants(program.graph)
     store, beside = WeightStore(), []
     for value in program.graph.initializers.values():
         array = None if value.const_value is None else value.const_value.numpy()
@@ -280,6 +281,13 @@ def _light(program: Any) -> tuple[ModelProto, WeightStore]:
     model: ModelProto = importlib.import_module("onnx_ir").to_proto(program)
     model.graph.initializer.extend(beside)
     return model, store
+
+
+def _register_constants(graph: Any) -> None:
+    """Makes initializers of constants that nodes read and the exporter's clean-up forgot (bounds of Gemma's clamps)."""
+    for value in [value for node in graph for value in node.inputs if value is not None]:
+        if value.const_value is not None and value.producer() is None and value.name not in graph.initializers:
+            graph.register_initializer(value)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from gcpp_edge.export.decompose import decompose
 from gcpp_edge.export.fold import BATCH, fold
 from gcpp_edge.export.graph import FLOATS, WINDOWED, Graph, Shape, attribute, infer_values
 from gcpp_edge.export.opsets import to_opset
+from gcpp_edge.export.recurrent import unroll
 from gcpp_edge.export.weights import put_back, without_large_constants
 
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -96,6 +97,8 @@ def _fix_input(model: ModelProto, input_size: tuple[int, int] | None) -> None:
     for value in graph_inputs(model):
         _fix_sizes(value, given)
     fold(model, fixed)
+    if unroll(model):  # its sizes had to be known, and its own are to be
+        fold(model, fixed)
 
 
 def _fix_sizes(value: onnx.ValueInfoProto, batch: list[str | int]) -> None:

@@ -31,6 +31,7 @@ def _broadcast_in_dim(x: Any, shape: Any, axes: Any) -> Any:
 
 INSTEAD = {  # the first has strides that differ between back ends, the others no backward pass of their own
     torch.ops.aten.view.default: torch.reshape,
+    torch.ops.aten.copy.default: lambda x, source, non_blocking=False: source.to(x.dtype).expand(x.shape),
     torch.ops.prims.convert_element_type.default: lambda x, dtype: x.to(dtype),
     torch.ops.prims.var.default: lambda x, axes, correction=1: torch.var(x, axes, correction=correction),
     torch.ops.prims.broadcast_in_dim.default: _broadcast_in_dim,

@@ -260,6 +260,26 @@ def test_attention_with_a_fifth_axis_is_explained():
     assert torch.nn.functional.scaled_dot_product_attention is attention
 
 
+class Bounds(torch.nn.Module):
+    """Two clamps of one tensor with bounds that are numbers of the network (Gemma's): the exporter forgets some."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Linear(8, 3)
+        for name, bound in (("low", -1.0), ("high", 2.0), ("lower", -1.0), ("higher", 2.0)):
+            self.register_buffer(name, torch.tensor(bound))
+
+    def forward(self, x):
+        x = self.stem(x)
+        both = [torch.clamp(x, self.low, self.high), torch.sin(torch.clamp(x, self.lower, self.higher))]
+        return self.head(torch.cat(both, 1).mean((2, 3)))
+
+
+def test_bounds_that_are_numbers_of_the_network_are_kept():
+    contract = contract_of(explain_module(Bounds(), torch.randn(1, 3, 12, 12), guided=True))
+    assert contract.check["error"] < 1e-5
+
+
 def test_a_fixed_batch_of_an_exported_program_is_freed(tmp_path):
     program = torch.export.export(make_small().eval(), (torch.randn(1, 3, 16, 16),))
     torch.export.save(program, tmp_path / "fixed.pt2")
