@@ -88,10 +88,11 @@ def subject(name: str) -> Subject:
 
 
 def _with_exact_constants(network: Any) -> Any:
-    """Epsilons as ONNX holds them, in float32: a float64 run would take others in PyTorch and in the file."""
+    """Epsilons and scales as ONNX holds them, in float32: a float64 run would take others in PyTorch and in the file."""
     for module in network.modules():
-        if isinstance(getattr(module, "eps", None), float):
-            module.eps = float(np.float32(module.eps))
+        for name, number in vars(module).items():
+            if isinstance(number, float):
+                setattr(module, name, float(np.float32(number)))
     return network
 
 
