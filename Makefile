@@ -75,8 +75,9 @@ lint: $(VENV)/installed-for-tests  ## style (ruff) and types (mypy)
 sanitize: $(VENV)/installed-for-tests  ## kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@PYTHON=$(BIN)/python bash tests/kernels/sanitize.sh
 
+# Without the zoo, which takes hours: `python benchmarks/zoo.py`.
 bench: $(VENV)/installed-for-tests  ## measure on this machine; results go to benchmarks/results/
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@for script in $(filter-out benchmarks/zoo.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove .venv and everything that was made
 	rm -rf $(VENV) build dist demo *.egg-info kernels/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

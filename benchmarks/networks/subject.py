@@ -88,7 +88,7 @@ def subject(name: str) -> Subject:
 
 
 def _with_exact_constants(network: Any) -> Any:
-    """Epsilons and scales as ONNX holds them, in float32: a float64 run would take others in PyTorch and in the file."""
+    """Epsilons and scales as ONNX holds them, in float32: in float64, PyTorch and the file would differ in them."""
     for module in network.modules():
         for name, number in vars(module).items():
             if isinstance(number, float):

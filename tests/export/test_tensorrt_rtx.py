@@ -14,6 +14,7 @@ from tensorrt_forms import FORMS, model_of
 
 torch = pytest.importorskip("torch", reason="PyTorch is needed to export the networks")
 
+import test_recurrent  # noqa: E402
 import test_targets  # noqa: E402
 from small_models import classifier  # noqa: E402
 from test_vjp import CASES, forward_of, with_backward  # noqa: E402
@@ -23,6 +24,7 @@ from gcpp_edge.export.bake import bake  # noqa: E402
 from gcpp_edge.export.emit import STEEP  # noqa: E402
 from gcpp_edge.export.from_torch import TorchSource, forward_model, import_torchvision  # noqa: E402
 from gcpp_edge.export.graph import Graph  # noqa: E402
+from gcpp_edge.export.normalise import normalise  # noqa: E402
 from gcpp_edge.export.scores import TargetOptions  # noqa: E402
 from gcpp_edge.export.tensorrt_policy import TOPK_LIMIT, concerns  # noqa: E402
 from gcpp_edge.methods import METHODS  # noqa: E402
@@ -188,6 +190,16 @@ def test_the_backward_pass_of_a_rule_is_built(case):
     assert bool(named) == bool(complaints), f"the policy says {named}, TensorRT {complaints}"
     backward, _ = with_backward(forward)
     assert complaints_of(without_refused(backward)) == []
+
+
+@pytest.mark.parametrize("name", test_recurrent.CASES)
+def test_the_backward_pass_of_a_recurrent_layer_is_built(name):
+    operator, state, options = test_recurrent.CASES[name]
+    backward, _ = with_backward(normalise(test_recurrent.network(operator, state, **options)))
+    for dim in (dim for value in backward.graph.input for dim in value.type.tensor_type.shape.dim):
+        if dim.dim_param:  # "N", or "3N" for the seed: the builder would take them for two sizes
+            dim.dim_value = 2 * int(dim.dim_param[:-1] or 1)
+    assert complaints_of(backward) == []
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
