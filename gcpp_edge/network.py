@@ -18,11 +18,9 @@ from gcpp_edge.extra_inputs import BATCH, has_batch
 from gcpp_edge.frames import frame_shape
 from gcpp_edge.level_cache import model_at_level
 from gcpp_edge.model_file import ModelFile
-from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
+from gcpp_edge.runtimes import Runtime, RuntimeOptions, TensorInfo, open_runtime
 
 Shape = tuple[int | None, ...]
-
-POLES = "poles"  # a buffer of counts, (N, [K]) int64, that the kernels fill
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float16))  # what the kernels take
 _INTEGERS = (np.dtype(np.int64),)
@@ -34,15 +32,24 @@ def maps_of(layer: Layer) -> str:
     return f"maps of {layer.activations}"
 
 
+def poles_of(layer: Layer) -> str:
+    """The buffer of a layer's counts of poles, (N, [K]) int64."""
+    return f"poles of {layer.activations}"
+
+
+def open_level(file: ModelFile, level: str, device: Device, runtime: str, options: RuntimeOptions) -> Runtime:
+    """The runtime of this name with one level of the file. Raises as runtimes.open_runtime and model_at_level do."""
+    return open_runtime(runtime, model_at_level(file, level), str(file.path), options, device)
+
+
 class Network:
-    """A runtime holding one level of the file, and what it reads and writes.
+    """A runtime holding one level of the file, and what it reads and writes on a device.
 
     `batch`: the one batch size that the file was exported with, or None where any will do.
     """
 
-    def __init__(self, file: ModelFile, level: str, device: Device, options: RuntimeOptions) -> None:
-        self._device = device
-        self.runtime = open_runtime(device.runtime, model_at_level(file, level), str(file.path), options)
+    def __init__(self, file: ModelFile, level: str, device: Device, runtime: Runtime) -> None:
+        self.level, self.device, self.runtime = level, device, runtime
         self._tensors = _tensors(self.runtime.inputs + self.runtime.outputs, file, level)
         self._tensors.pop(names.HEATMAP, None)  # the kernels draw it, so nobody reads it here
         self.batch = self._tensors[file.contract.input].shape[0]
@@ -67,22 +74,29 @@ class Network:
 
     def _allocate(self, count: int) -> None:
         self._views.clear()
+        self._free()
         for name, tensor in self._tensors.items():
             batch = () if name in self._shared else (count,)
             sizes = tensor.shape if name in self._shared else tensor.shape[1:]
-            self._buffers[name] = self._device.allocate((*batch, *_known(sizes)), tensor.dtype)
+            self._buffers[name] = self.device.allocate((*batch, *_known(sizes)), tensor.dtype)
         for layer in self._contract.layers:
             shape = (count, *_targets(self._contract), *layer.space)
-            self._buffers[maps_of(layer)] = self._device.allocate(shape, np.dtype(np.float32))
-        self._buffers[POLES] = self._device.allocate((count, *_targets(self._contract)), np.dtype(np.int64))
+            self._buffers[maps_of(layer)] = self.device.allocate(shape, np.dtype(np.float32))
+            counts = (count, *_targets(self._contract))
+            self._buffers[poles_of(layer)] = self.device.allocate(counts, np.dtype(np.int64))
         self._capacity = count
 
     def close(self) -> None:
         """Give back the runtime and the buffers."""
         self.runtime.close()
-        self._buffers.clear()
         self._views.clear()
+        self._free()
         self._capacity = 0
+
+    def _free(self) -> None:
+        for buffer in self._buffers.values():
+            self.device.free(buffer)
+        self._buffers.clear()
 
 
 def _tensors(found: tuple[TensorInfo, ...], file: ModelFile, level: str) -> dict[str, TensorInfo]:

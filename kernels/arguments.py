@@ -209,11 +209,15 @@ def _check_axes(where: str, rows: Axis, columns: Axis) -> None:
 
 
 def _check_apart(where: str, out: Array, *sources: Array) -> None:
-    start, stop = _span(out)
-    for source in sources:
-        first, last = _span(source)
-        if max(start, first) < min(stop, last):
-            raise ShapeError(f"{where}: what is written must not overlap what is read. Pass a buffer of its own.")
+    if any(_overlap(out, source) for source in sources):
+        raise ShapeError(f"{where}: what is written must not overlap what is read. Pass a buffer of its own.")
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):  # NumPy's own answer costs a tenth
+        return np.may_share_memory(one, other)
+    (start, stop), (first, last) = _span(one), _span(other)
+    return max(start, first) < min(stop, last)
 
 
 def _span(array: Array) -> tuple[int, int]:

@@ -23,17 +23,19 @@ Staged: TypeAlias = Any  # what `stage` gives and `send` takes
 
 
 class Device(Protocol):
-    """A place for buffers. `runtime` names the runtime that reads them (gcpp_edge.runtimes.RUNTIMES).
+    """A place for buffers.
 
     All of it but `perform` and `close` is called on the device's thread, so within `perform`. A frame goes
     `stage` (and `upload`), `replay` of work that holds `send`, kernels, a runtime and `fetch`, then `download`.
     What one slot does is done in that order; slots do not wait for each other.
 
-    synchronous: work is done when the call returns. slots: how many frames can be under way at once.
+    synchronous: work is done when the call returns. slots: how many frames can be under way at once. memory: "cpu" or
+    "cuda", where buffers lie, in ONNX Runtime's words. stream: the handle of the CUDA stream that work is done on.
     """
 
     name: str
-    runtime: str
+    memory: str
+    stream: int
     kernels: KernelTable
     synchronous: bool
     slots: int
@@ -75,14 +77,12 @@ class Device(Protocol):
         """Give everything back. More than once does no harm."""
 
 
-DEVICES = {"cpu": "gcpp_edge.device.host"}
-AUTO = "auto"
+DEVICES = {"cpu": "gcpp_edge.device.host", "cuda": "gcpp_edge.device.cuda"}
 
 
-def open_device(name: str = AUTO) -> Device:
-    """The device of this name, or with "auto" the best of this machine. Raises InputError for an unknown name."""
-    chosen = "cpu" if name == AUTO else name
-    if chosen not in DEVICES:
-        raise InputError(f"Unknown device {name!r}. Known: {', '.join((AUTO, *DEVICES))}.")
-    opener: Callable[[], Device] = import_module(DEVICES[chosen]).open_device
+def open_device(name: str) -> Device:
+    """The device of this name. Raises InputError for an unknown one, MissingDependencyError, DeviceError."""
+    if name not in DEVICES:
+        raise InputError(f"Unknown device {name!r}. Known: {', '.join(DEVICES)}.")
+    opener: Callable[[], Device] = import_module(DEVICES[name]).open_device
     return opener()

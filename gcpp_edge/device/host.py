@@ -22,8 +22,8 @@ def open_device() -> HostDevice:
 class HostDevice:
     """Buffers in main memory, work at once on the caller's thread. GCPP_ISA chooses the kernels."""
 
-    name = "cpu"
-    runtime = "onnxruntime"
+    name = memory = "cpu"
+    stream = 0
     synchronous = True
     slots = 1
 

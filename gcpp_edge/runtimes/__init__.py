@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gcpp_edge.device import Device
 from gcpp_edge.errors import InputError
 
 
@@ -26,9 +27,10 @@ class TensorInfo(NamedTuple):
 
 
 class Runtime(Protocol):
-    """A loaded network. One thread at a time."""
+    """A loaded network. One thread at a time. has_twins: whether `twin` can be asked for."""
 
     name: str
+    has_twins: bool
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
@@ -36,24 +38,31 @@ class Runtime(Protocol):
         """Read an input from, or write an output to, this C-contiguous buffer of the runtime's device."""
 
     def run(self) -> None:
-        """From the bound inputs to the bound outputs. Raises RuntimeFailure."""
+        """From the bound inputs to the bound outputs; on a GPU under way when it returns. Raises RuntimeFailure."""
+
+    def twin(self, device: Device) -> Runtime:
+        """Another runtime on the same weights, to work beside this one on that device's stream; closed before it."""
 
     def close(self) -> None:
         """Give back the network's memory. More than once does no harm."""
 
 
 class RuntimeOptions(NamedTuple):
-    """threads: 0 leaves the number to the runtime. spin: threads that wait burn their core, for a lower latency."""
+    """threads: 0 leaves the number to the runtime. spin: threads that wait burn their core, for a lower latency.
+
+    tf32: on a GPU, products of float32 with the 10 bits of mantissa that tensor cores take.
+    """
 
     threads: int = 0
     spin: bool = False
+    tf32: bool = False
 
 
 RUNTIMES = {"onnxruntime": "gcpp_edge.runtimes.onnxruntime"}
 
 
-def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions) -> Runtime:
-    """The network in `model` (a path or the file's bytes), loaded.
+def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions, device: Device) -> Runtime:
+    """The network in `model` (a path or the file's bytes), loaded for buffers of this device.
 
     `where` names the file in errors; weights that bytes refer to lie in its folder.
 
@@ -62,4 +71,4 @@ def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOpti
     if name not in RUNTIMES:
         raise InputError(f"Unknown runtime {name!r}. Known: {', '.join(RUNTIMES)}.")
     opener: Callable[..., Runtime] = import_module(RUNTIMES[name]).open_runtime
-    return opener(model, where, options)
+    return opener(model, where, options, device)
