@@ -18,7 +18,7 @@ from gcpp_edge.extra_inputs import BATCH, has_batch
 from gcpp_edge.frames import frame_shape
 from gcpp_edge.level_cache import model_at_level
 from gcpp_edge.model_file import ModelFile
-from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
+from gcpp_edge.runtimes import CUTS_LEVELS, RuntimeOptions, TensorInfo, open_runtime
 
 Shape = tuple[int | None, ...]
 
@@ -40,8 +40,13 @@ class Network:
 
     def __init__(self, file: ModelFile, level: str, device: Device, options: RuntimeOptions) -> None:
         self._device = device
-        self.runtime = open_runtime(device.runtime, model_at_level(file, level), str(file.path), options)
-        self._tensors = _tensors(self.runtime.inputs + self.runtime.outputs, file, level)
+        cuts = device.runtime in CUTS_LEVELS
+        model = str(file.path) if cuts else model_at_level(file, level)
+        self.runtime = open_runtime(device.runtime, model, str(file.path), options._replace(level=level), device)
+        promised = _promised(file.contract, level)
+        if cuts:
+            promised.pop(names.HEATMAP, None)  # left out with the levels above
+        self._tensors = _tensors(self.runtime.inputs + self.runtime.outputs, file, promised)
         self._tensors.pop(names.HEATMAP, None)  # the kernels draw it, so nobody reads it here
         self.batch = self._tensors[file.contract.input].shape[0]
         self._contract = file.contract
@@ -82,15 +87,15 @@ class Network:
         self._capacity = 0
 
 
-def _tensors(found: tuple[TensorInfo, ...], file: ModelFile, level: str) -> dict[str, TensorInfo]:
-    """What is bound at this level, with the contract's sizes where the file leaves them open.
+def _tensors(found: tuple[TensorInfo, ...], file: ModelFile, promised: dict[str, Shape]) -> dict[str, TensorInfo]:
+    """What is bound of what is promised, with the contract's sizes where the file leaves them open.
 
     Raises ModelError where the file does not hold what its contract promises.
     """
     by_name = {tensor.name: tensor for tensor in found}
     contract = file.contract
     tensors = {}
-    for name, shape in _promised(contract, level).items():
+    for name, shape in promised.items():
         if name not in by_name:
             raise ModelError(f"{file.path}: its contract promises {name!r}, which its graph lacks. Export it again.")
         tensor = by_name[name]

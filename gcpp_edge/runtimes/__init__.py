@@ -26,34 +26,53 @@ class TensorInfo(NamedTuple):
 
 
 class Runtime(Protocol):
-    """A loaded network. One thread at a time."""
+    """A loaded network. One thread at a time. max_batch: the most frames at once, None for any number."""
 
     name: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    max_batch: int | None
 
     def bind(self, name: str, buffer: Any) -> None:
         """Read an input from, or write an output to, this C-contiguous buffer of the runtime's device."""
 
     def run(self) -> None:
-        """From the bound inputs to the bound outputs. Raises RuntimeFailure."""
+        """From the bound inputs to the bound outputs; on a GPU it only enqueues that. Raises RuntimeFailure."""
+
+    def twin(self) -> Runtime | None:
+        """Another runtime of the same network and the same weights, with bindings of its own; None where none can be.
+
+        It is closed by itself.
+        """
 
     def close(self) -> None:
         """Give back the network's memory. More than once does no harm."""
 
 
 class RuntimeOptions(NamedTuple):
-    """threads: 0 leaves the number to the runtime. spin: threads that wait burn their core, for a lower latency."""
+    """What is asked of a runtime; one that has no use for an option takes no notice of it.
+
+    threads: 0 leaves the number to the runtime. spin: threads that wait burn their core, for a lower latency.
+    level: what of the file is wanted, for a runtime that cuts by itself (CUTS_LEVELS). max_batch: the most frames at
+    once, for a runtime that must know. tf32: a GPU may round float32 factors to ten bits of mantissa.
+    """
 
     threads: int = 0
     spin: bool = False
+    level: str = ""
+    max_batch: int = 1
+    tf32: bool = False
 
 
-RUNTIMES = {"onnxruntime": "gcpp_edge.runtimes.onnxruntime"}
+RUNTIMES = {
+    "onnxruntime": "gcpp_edge.runtimes.onnxruntime",
+    "tensorrt": "gcpp_edge.runtimes.tensorrt",
+}
+CUTS_LEVELS = frozenset({"tensorrt"})  # they take the whole file and leave out what the level does not need
 
 
-def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions) -> Runtime:
-    """The network in `model` (a path or the file's bytes), loaded.
+def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions, device: Any) -> Runtime:
+    """The network in `model` (a path or the file's bytes), loaded, for buffers of `device`.
 
     `where` names the file in errors; weights that bytes refer to lie in its folder.
 
@@ -62,4 +81,4 @@ def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOpti
     if name not in RUNTIMES:
         raise InputError(f"Unknown runtime {name!r}. Known: {', '.join(RUNTIMES)}.")
     opener: Callable[..., Runtime] = import_module(RUNTIMES[name]).open_runtime
-    return opener(model, where, options)
+    return opener(model, where, options, device)

@@ -28,7 +28,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-def open_runtime(model: str | bytes, where: str, options: RuntimeOptions) -> OnnxRuntime:
+def open_runtime(model: str | bytes, where: str, options: RuntimeOptions, device: Any) -> OnnxRuntime:
     """The network, loaded; see gcpp_edge.runtimes.open_runtime."""
     return OnnxRuntime(model, where, options)
 
@@ -37,6 +37,7 @@ class OnnxRuntime:
     """One ONNX Runtime session and its binding."""
 
     name = "ONNX Runtime CPU"
+    max_batch: int | None = None
 
     def __init__(self, model: str | bytes, where: str, options: RuntimeOptions) -> None:
         onnxruntime = _import_onnxruntime()
@@ -82,6 +83,9 @@ class OnnxRuntime:
             self._session.run_with_iobinding(self._binding, self._run_options)
         except self._failures as error:
             raise RuntimeFailure(f"{self._where}: ONNX Runtime failed ({_first_line(error)}).") from error
+
+    def twin(self) -> None:
+        """None: a second binding would run on the same threads."""
 
     def close(self) -> None:
         """Give back the session's memory."""

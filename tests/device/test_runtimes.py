@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
+from gcpp_edge.device import open_device
 from gcpp_edge.errors import InputError, MissingDependencyError, ModelError, RuntimeFailure
-from gcpp_edge.runtimes import RUNTIMES, RuntimeOptions, TensorInfo, open_runtime
+from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
 
 
-@pytest.fixture(params=RUNTIMES)
+@pytest.fixture(params=["onnxruntime"])
 def runtime(request, shared_model):
-    opened = open_runtime(request.param, str(shared_model.path), "small.onnx", RuntimeOptions(threads=1))
+    opened = open_runtime(
+        request.param, str(shared_model.path), "small.onnx", RuntimeOptions(threads=1), open_device("cpu")
+    )
     yield opened
     opened.close()
 
@@ -109,28 +112,28 @@ def test_a_closed_runtime_says_so_and_closes_twice(runtime) -> None:
         runtime.bind("image", np.zeros((1, 3, 16, 12), np.float32))
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", ["onnxruntime"])
 def test_a_model_that_the_runtime_cannot_read_is_a_model_error_with_the_file_s_name(name: str) -> None:
     with pytest.raises(ModelError, match=r"^cat.onnx: .*cannot load it \([^\n]+\)\.$"):
-        open_runtime(name, b"not a model", "cat.onnx", RuntimeOptions())
+        open_runtime(name, b"not a model", "cat.onnx", RuntimeOptions(), open_device("cpu"))
 
 
 def test_a_damaged_model_leaves_standard_output_alone(capfd: pytest.CaptureFixture[str], shared_model) -> None:
     damaged = shared_model.path.read_bytes().replace(b"image", b"im\xff\xfee")  # a tensor's name that is no UTF-8
     with pytest.raises(ModelError, match="cannot load it"):
-        open_runtime("onnxruntime", damaged, "cat.onnx", RuntimeOptions())
+        open_runtime("onnxruntime", damaged, "cat.onnx", RuntimeOptions(), open_device("cpu"))
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_missing_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch, shared_model) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'gcpp-edge\[onnxruntime\]'"):
-        open_runtime("onnxruntime", str(shared_model.path), "small.onnx", RuntimeOptions())
+        open_runtime("onnxruntime", str(shared_model.path), "small.onnx", RuntimeOptions(), open_device("cpu"))
 
 
 def test_an_unknown_runtime_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="Unknown runtime 'caffe'. Known: onnxruntime"):
-        open_runtime("caffe", b"", "small.onnx", RuntimeOptions())
+    with pytest.raises(InputError, match="Unknown runtime 'caffe'. Known: onnxruntime, tensorrt"):
+        open_runtime("caffe", b"", "small.onnx", RuntimeOptions(), open_device("cpu"))
 
 
 def test_a_refused_model_leaves_stderr_quiet(capfd: pytest.CaptureFixture[str], runtime) -> None:
