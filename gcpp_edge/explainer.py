@@ -59,7 +59,7 @@ def load(
     if not 0 <= threads <= MAX_THREADS:
         raise InputError(f"threads: expected 0 (the runtime's choice) to {MAX_THREADS}, found {threads}.")
     names = backends_for(device)
-    file, options = read_model_file(path), RuntimeOptions(threads, spin, tf32)
+    file, options = read_model_file(path), RuntimeOptions(threads, spin, tf32=tf32)
     passed_over: dict[str, str] = {}
     for name in names[:-1]:
         reason = BACKENDS[name].why_not()

@@ -100,7 +100,7 @@ class Inference:
 
     def explain(self, batch: list[Frame], call: Call) -> list[list[Explanation]]:
         """For each frame an explanation of each of its targets."""
-        parts = _parts(batch, self.network(call.level).batch)
+        parts = _parts(batch, self.network(call.level).largest)
         if len(parts) == 1:
             return self.finish(self.begin(batch, call))
         found: list[list[Explanation]] = []
@@ -116,7 +116,7 @@ class Inference:
     def scores(self, batch: list[Frame], format: str, shared: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """The network's output for each frame, (N, *shape)."""
         network = self.network(PLAIN)
-        parts = [self._scores_of(network, part, format, shared) for part in _parts(batch, network.batch)]
+        parts = [self._scores_of(network, part, format, shared) for part in _parts(batch, network.largest)]
         return np.concatenate(parts) if parts else np.empty((0, *self._output_shape), np.float32)
 
     def close(self) -> None:
@@ -347,7 +347,7 @@ def _key(network: Network, part: list[Frame], format: str) -> tuple[Any, ...]:
 
 
 def _parts(batch: list[Frame], size: int | None) -> list[list[Frame]]:
-    """The batch at once, or in parts of the one size that the network takes."""
+    """The batch at once, or in parts of the most that the network takes."""
     step = size or max(len(batch), 1)
     return [batch[start : start + step] for start in range(0, len(batch), step)]
 

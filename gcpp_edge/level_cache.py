@@ -113,11 +113,12 @@ def _import_onnx(path: Path) -> Any:
 def _cached_path(file: ModelFile, level: str, suffix: str) -> Path:
     """A name that changes with the file, its time of change and this package; the file's path comes first in it."""
     status = file.path.stat()
-    state = f"{status.st_size} {status.st_mtime_ns} {CONTRACT_VERSION} {_package_version()}"
+    state = f"{status.st_size} {status.st_mtime_ns} {CONTRACT_VERSION} {package_version()}"
     return cache_folder() / f"{_digest(str(file.path.resolve()))}-{level}-{_digest(state)}{suffix}"
 
 
-def _package_version() -> str:
+def package_version() -> str:
+    """Of this package; "source" where it is not installed."""
     try:
         return version("gcpp-edge")
     except PackageNotFoundError:
@@ -137,7 +138,15 @@ def _is_whole(path: Path) -> bool:
 
 
 def _write(path: Path, data: bytes) -> bool:
-    """Put the cut in the cache, whole or not at all, and drop older ones of this file. Returns whether it is there."""
+    """Put the cut in the cache and drop older ones of this file. Returns whether it is there."""
+    is_kept = write_whole(path, data)
+    if is_kept:
+        _drop_older(path)
+    return is_kept
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> bool:
+    """Write a file of the cache, whole or not at all. Returns whether it is there."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=path.parent)
@@ -152,7 +161,6 @@ def _write(path: Path, data: bytes) -> bool:
     except OSError:
         Path(temporary).unlink(missing_ok=True)
         return False
-    _drop_older(path)
     return True
 
 

@@ -25,6 +25,7 @@ from gcpp_edge.errors import ModelError
 
 _IR_VERSION, _GRAPH, _OPSET_IMPORT, _METADATA_PROPS = 1, 7, 8, 14
 _KEY, _VALUE = 1, 2
+_INITIALIZER, _EXTERNAL_DATA = 5, 13  # of GraphProto and of TensorProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
@@ -115,6 +116,41 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except _DamagedError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold weights beside an ONNX file, in the order of their names; empty where it holds them itself.
+
+    Raises ModelError as read_metadata does.
+    """
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return [path.parent / name for name in sorted(_locations(data))]
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise ModelError(f"{path}: cannot be read ({error}).") from error
+    except _DamagedError as error:
+        raise ModelError(f"{path}: a truncated or damaged ONNX file ({error}). Export or copy it again.") from error
+
+
+def _locations(data: mmap.mmap) -> set[str]:
+    """Where the initializers' data lie, by what they say."""
+    found = set()
+    for tensor in _inside(data, range(len(data)), _GRAPH, _INITIALIZER):
+        for entry in _inside(data, tensor, _EXTERNAL_DATA):
+            key, value = _key_and_value(data, entry)
+            if key == "location":
+                found.add(value)
+    return found
+
+
+def _inside(data: mmap.mmap, where: range, *path: int) -> Iterator[range]:
+    """Messages inside a message, by the numbers of the fields that lead to them."""
+    for field, value in _fields(data, where.start, where.stop):
+        if field == path[0] and isinstance(value, range):
+            if len(path) == 1:
+                yield value
+            else:
+                yield from _inside(data, value, *path[1:])
 
 
 def _metadata(data: mmap.mmap) -> dict[str, str]:

@@ -18,7 +18,7 @@ from gcpp_edge.extra_inputs import BATCH, has_batch
 from gcpp_edge.frames import frame_shape
 from gcpp_edge.level_cache import model_at_level
 from gcpp_edge.model_file import ModelFile
-from gcpp_edge.runtimes import Runtime, RuntimeOptions, TensorInfo, open_runtime
+from gcpp_edge.runtimes import CUTS_LEVELS, Runtime, RuntimeOptions, TensorInfo, open_runtime
 
 Shape = tuple[int | None, ...]
 
@@ -39,20 +39,26 @@ def poles_of(layer: Layer) -> str:
 
 def open_level(file: ModelFile, level: str, device: Device, runtime: str, options: RuntimeOptions) -> Runtime:
     """The runtime of this name with one level of the file. Raises as runtimes.open_runtime and model_at_level do."""
-    return open_runtime(runtime, model_at_level(file, level), str(file.path), options, device)
+    model = str(file.path) if runtime in CUTS_LEVELS else model_at_level(file, level)
+    return open_runtime(runtime, model, str(file.path), options._replace(level=level), device)
 
 
 class Network:
     """A runtime holding one level of the file, and what it reads and writes on a device.
 
-    `batch`: the one batch size that the file was exported with, or None where any will do.
+    `batch`: the one batch size that the file was exported with, or None where any will do. `largest`: the most frames
+    at once, None for any number.
     """
 
     def __init__(self, file: ModelFile, level: str, device: Device, runtime: Runtime) -> None:
         self.level, self.device, self.runtime = level, device, runtime
-        self._tensors = _tensors(self.runtime.inputs + self.runtime.outputs, file, level)
+        promised = _promised(file.contract, level)
+        if runtime.cuts_levels:
+            promised.pop(names.HEATMAP, None)  # left out with the levels above
+        self._tensors = _tensors(runtime.inputs + runtime.outputs, file, promised)
         self._tensors.pop(names.HEATMAP, None)  # the kernels draw it, so nobody reads it here
         self.batch = self._tensors[file.contract.input].shape[0]
+        self.largest = self.batch or runtime.max_batch
         self._contract = file.contract
         self._shared = {entry.name for entry in file.contract.extra_inputs if not has_batch(entry)}
         self._buffers: dict[str, Any] = {}
@@ -99,15 +105,15 @@ class Network:
         self._buffers.clear()
 
 
-def _tensors(found: tuple[TensorInfo, ...], file: ModelFile, level: str) -> dict[str, TensorInfo]:
-    """What is bound at this level, with the contract's sizes where the file leaves them open.
+def _tensors(found: tuple[TensorInfo, ...], file: ModelFile, promised: dict[str, Shape]) -> dict[str, TensorInfo]:
+    """What is bound of what is promised, with the contract's sizes where the file leaves them open.
 
     Raises ModelError where the file does not hold what its contract promises.
     """
     by_name = {tensor.name: tensor for tensor in found}
     contract = file.contract
     tensors = {}
-    for name, shape in _promised(contract, level).items():
+    for name, shape in promised.items():
         if name not in by_name:
             raise ModelError(f"{file.path}: its contract promises {name!r}, which its graph lacks. Export it again.")
         tensor = by_name[name]

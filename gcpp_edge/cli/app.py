@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from gcpp_edge.cli.build import build
+from gcpp_edge.cli.cache import cache_group
 from gcpp_edge.cli.demo import demo
 from gcpp_edge.cli.doctor import doctor
 from gcpp_edge.cli.explain import explain
 from gcpp_edge.cli.export import export
 from gcpp_edge.cli.inspect import inspect
 
-COMMANDS = (export, explain, inspect, demo, doctor)  # in the order of --help
+COMMANDS = (export, explain, inspect, build, demo, doctor)  # in the order of --help
+GROUPS = {"cache": cache_group}  # commands of several words
 
 
 def _print_version(asked: bool) -> None:
@@ -36,4 +39,6 @@ def application() -> typer.Typer:
     app.callback()(_gcpp_edge)
     for command in COMMANDS:
         app.command()(command)
+    for name, group in GROUPS.items():
+        app.add_typer(group(), name=name)
     return app

@@ -22,6 +22,8 @@ EXTRAS = {
     "export": "making explained models from PyTorch",
     "demo": "the demo's network, weights and pictures",
 }
+GPU_PACKAGES = ("pycuda", "cuda-bindings")
+GPU_DEVICES = ("nvidia[0-9]*", "nvgpu", "nvhost-gpu")  # the last two are those of a Jetson
 EXIT_BROKEN = 2
 
 
@@ -50,7 +52,8 @@ def findings() -> dict[str, Any]:
     return {
         "machine": machine(),
         "kernels": _kernels(),
-        "runtimes": _runtimes(),
+        "runtimes": _runtimes() | {"tensorrt": _tensorrt()},
+        "gpu": _gpu(),
         "cache": _cache(),
         "extras": [_extra(name) for name in EXTRAS],
     }
@@ -100,12 +103,40 @@ def _runtimes() -> dict[str, Any]:
     }
 
 
+def _tensorrt() -> list[dict[str, str]]:
+    """The TensorRT packages that are here; importing one tells whether its libraries are, too."""
+    from gcpp_edge.runtimes.tensorrt_library import TITLES, is_installed, problem_of
+
+    return [
+        {
+            "name": title,
+            "module": module,
+            "version": str(getattr(sys.modules.get(module), "__version__", "")),
+            "problem": problem,
+        }
+        for module, title in TITLES.items()
+        if is_installed(module)
+        for problem in (problem_of(module),)
+    ]
+
+
+def _gpu() -> dict[str, Any]:
+    """What the GPU half stands on, looked for and not loaded: a driver starts by being loaded."""
+    import ctypes.util
+
+    return {
+        "driver_library": ctypes.util.find_library("cuda") or "",
+        "devices": sorted(str(path) for pattern in GPU_DEVICES for path in Path("/dev").glob(pattern)),
+        **{name: _version(name) for name in GPU_PACKAGES},
+    }
+
+
 def _cache() -> dict[str, Any]:
     from gcpp_edge.level_cache import cache_folder
 
     folder = cache_folder()
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    files = [entry for entry in folder.glob("*") if entry.is_file()] if folder.is_dir() else []
+    files = [entry for entry in folder.rglob("*") if entry.is_file()] if folder.is_dir() else []
     return {
         "folder": folder,
         "writable": existing.is_dir() and os.access(existing, os.W_OK),
@@ -159,6 +190,7 @@ def _print(found: dict[str, Any]) -> None:
         ("machine", _machine_rows(found["machine"])),
         ("kernels", _kernel_rows(found["kernels"])),
         ("runtime", _runtime_rows(found["runtimes"])),
+        ("gpu", _gpu_rows(found["gpu"])),
         ("cache", _cache_rows(found["cache"])),
     ):
         answers.print(terminal.facts(title, rows))
@@ -187,6 +219,20 @@ def _runtime_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "onnxruntime", found["onnxruntime"] or f"missing ({found['problem']})"
     if found["providers"]:
         yield "providers", ", ".join(found["providers"])
+    for each in found["tensorrt"]:
+        yield (
+            each["name"].lower(),
+            f"{each['version']} (not usable: {each['problem']})" if each["problem"] else each["version"],
+        )
+    if not found["tensorrt"]:
+        yield "tensorrt", "missing (it comes with JetPack; elsewhere: pip install tensorrt, or tensorrt-rtx)"
+
+
+def _gpu_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "driver", found["driver_library"] or "missing (no libcuda.so.1: no NVIDIA driver, or a container without it)"
+    yield "devices", ", ".join(found["devices"]) or "none"
+    for name in GPU_PACKAGES:
+        yield name, found[name] or "missing"
 
 
 def _cache_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -27,10 +27,16 @@ class TensorInfo(NamedTuple):
 
 
 class Runtime(Protocol):
-    """A loaded network. One thread at a time. has_twins: whether `twin` can be asked for."""
+    """A loaded network. One thread at a time.
+
+    max_batch: the most frames at once, None for any number. has_twins: whether `twin` can be asked for. cuts_levels:
+    whether it is one of CUTS_LEVELS.
+    """
 
     name: str
+    max_batch: int | None
     has_twins: bool
+    cuts_levels: bool
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 
@@ -48,17 +54,25 @@ class Runtime(Protocol):
 
 
 class RuntimeOptions(NamedTuple):
-    """threads: 0 leaves the number to the runtime. spin: threads that wait burn their core, for a lower latency.
+    """What is asked of a runtime; one that has no use for an option takes no notice of it.
 
-    tf32: on a GPU, products of float32 with the 10 bits of mantissa that tensor cores take.
+    threads: 0 leaves the number to the runtime. spin: threads that wait burn their core, for a lower latency.
+    level: what of the file is wanted, for a runtime that cuts by itself (CUTS_LEVELS). max_batch: the most frames at
+    once, for a runtime that must know. tf32: a GPU may round float32 factors to ten bits of mantissa.
     """
 
     threads: int = 0
     spin: bool = False
+    level: str = ""
+    max_batch: int = 1
     tf32: bool = False
 
 
-RUNTIMES = {"onnxruntime": "gcpp_edge.runtimes.onnxruntime"}
+RUNTIMES = {
+    "onnxruntime": "gcpp_edge.runtimes.onnxruntime",
+    "tensorrt": "gcpp_edge.runtimes.tensorrt",
+}
+CUTS_LEVELS = frozenset({"tensorrt"})  # they take the whole file and leave out what the level does not need
 
 
 def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions, device: Device) -> Runtime:

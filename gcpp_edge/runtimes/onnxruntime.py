@@ -40,7 +40,9 @@ def open_runtime(model: str | bytes, where: str, options: RuntimeOptions, device
 class OnnxRuntime:
     """One ONNX Runtime session and its binding."""
 
+    max_batch: int | None = None
     has_twins = False  # a session works on one stream
+    cuts_levels = False
 
     def __init__(self, model: str | bytes, where: str, options: RuntimeOptions, device: Device) -> None:
         onnxruntime = _import_onnxruntime()
