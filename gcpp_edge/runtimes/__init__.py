@@ -39,10 +39,10 @@ class Runtime(Protocol):
     def run(self) -> None:
         """From the bound inputs to the bound outputs; on a GPU it only enqueues that. Raises RuntimeFailure."""
 
-    def twin(self) -> Runtime | None:
-        """Another runtime of the same network and the same weights, with bindings of its own; None where none can be.
+    def twin(self, device: Any) -> Runtime | None:
+        """Another runtime of the same network and the same weights, with bindings of its own, for a slot of the device.
 
-        It is closed by itself.
+        None where a runtime has none. Each is closed by itself.
         """
 
     def close(self) -> None:

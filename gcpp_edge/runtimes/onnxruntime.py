@@ -84,7 +84,7 @@ class OnnxRuntime:
         except self._failures as error:
             raise RuntimeFailure(f"{self._where}: ONNX Runtime failed ({_first_line(error)}).") from error
 
-    def twin(self) -> None:
+    def twin(self, device: Any) -> None:
         """None: a second binding would run on the same threads."""
 
     def close(self) -> None:
