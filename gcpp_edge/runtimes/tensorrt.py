@@ -132,7 +132,7 @@ class Engine:
         self.library = library
         self._where = where
         self._users = 0
-        self._runtime = library.module.Runtime(library.log)
+        self._runtime = library.create("Runtime", where)
         with library.errors() as lines:
             self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
@@ -146,7 +146,10 @@ class Engine:
             context = self._engine.create_execution_context()
             # only the first context of an engine is given the profile by itself
             if context is not None and context.active_optimization_profile != 0:
-                context.set_optimization_profile_async(0, stream)
+                try:
+                    context.set_optimization_profile_async(0, stream)
+                except RuntimeError:  # how its binding says no; the reason is in the log
+                    context = None
         if context is None:
             if not self._users:
                 self._close()
@@ -241,6 +244,8 @@ class TensorRtRuntime:
             return
         self._context = None
         self._bound.clear()
+        for buffer in self._spare.values():
+            self._device.free(buffer)
         self._spare.clear()
         self._engine.release()
 

@@ -140,7 +140,7 @@ def build_engine(
     """
     check_options(library, options)
     began = time.perf_counter()
-    builder = library.module.Builder(library.log)
+    builder = library.create("Builder", where)
     network, _parser = parse(library, builder, model, where)  # the parser must outlive the network
     cut_network(network, options, where)
     config = builder.create_builder_config()
@@ -248,10 +248,14 @@ def _add_profile(
         return {}
     profile = builder.create_optimization_profile()
     with library.errors() as lines:
-        for name, three in shapes.items():
-            profile.set_shape(name, *three)
-        if config.add_optimization_profile(profile) < 0:
-            raise RuntimeFailure(f"{where}: {library.title} refuses the batch {batch} ({reason_text(lines)}).")
+        try:
+            for name, three in shapes.items():
+                profile.set_shape(name, *three)
+            index = config.add_optimization_profile(profile)
+        except (RuntimeError, ValueError) as error:
+            raise RuntimeFailure(f"{where}: {library.title} refuses the batch {batch} ({error}).") from error
+    if index < 0:
+        raise RuntimeFailure(f"{where}: {library.title} refuses the batch {batch} ({reason_text(lines)}).")
     return shapes
 
 

@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from gcpp_edge.errors import GcppError, MissingDependencyError
+from gcpp_edge.errors import GcppError, MissingDependencyError, RuntimeFailure
 
 TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt_rtx"
 TITLES = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT for RTX"}  # in the order in which they are taken
@@ -38,7 +38,7 @@ _logger = logging.getLogger("gcpp_edge.tensorrt")
 class Features(NamedTuple):
     """What a release can do, by what its module holds.
 
-    strongly_typed_flag: it must be asked for strong types; without the flag (11) they are the only ones.
+    strongly_typed_flag: release 10 must be asked for strong types; 11 knows no others, and ignores the flag.
     compute_capability: builds for GPUs other than its own, and so without one.
     """
 
@@ -75,6 +75,16 @@ class Library:
             yield lines
         finally:
             self.log.forget(lines)
+
+    def create(self, kind: str, where: str) -> Any:
+        """A Builder or a Runtime. Raises RuntimeFailure where the machine has no driver for it."""
+        with self.errors() as lines:
+            try:
+                return getattr(self.module, kind)(self.log)
+            except TypeError as error:  # how its binding says that there is none
+                raise RuntimeFailure(
+                    f"{where}: {self.title} does not start ({reason_text(lines)}). Is there a GPU, and its driver?"
+                ) from error
 
     def capabilities(self) -> dict[str, Any]:
         """The compute capabilities that can be built for: "8.6" and its value in TensorRT."""

@@ -5,6 +5,7 @@
 Its gradients are known in closed form: dS_c/dA_k = classifier[c, k] / (h w), the same at every position.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from gcpp_edge.contract import METADATA_KEY, Contract, Layer, Level, Preprocessi
 
 onnx = pytest.importorskip("onnx", reason="the tests' model is made with onnx: pip install 'gcpp-edge[onnxruntime]'")
 pytest.importorskip("onnxruntime", reason="the tests' model is run: pip install 'gcpp-edge[onnxruntime]'")
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the helpers of these tests
 
 CLASSES = 7
 CHANNELS = 4
