@@ -118,21 +118,28 @@ def test_a_recorded_frame_equals_an_unrecorded_one(device, on, back):
     raw, axes = on(RANDOM.random((7, 7), np.float32)), stretch((7, 7), (64, 64))
     plain, recorded = (on(np.empty((64, 64), np.float32)) for _ in range(2))
     device.perform(lambda: device.kernels.heatmap(raw, *axes, 0.0, 1.0, plain))
+
+    def again():
+        device.kernels.heatmap(raw, *axes, 0.0, 1.0, recorded)
+
     for _ in range(4):  # the first ones warm up and record
-        again = lambda: device.kernels.heatmap(raw, *axes, 0.0, 1.0, recorded)  # noqa: E731
-        device.perform(lambda again=again: device.replay("tests/gpu", again))
+        device.perform(lambda: device.replay("tests/gpu", again))
     np.testing.assert_array_equal(back(recorded), back(plain))
 
 
-def test_a_replay_reads_what_was_staged_for_it(device, on, back):
+def test_a_replay_reads_what_was_staged_for_it(device, on):
     size = (5, 5)
     out, axes = on(np.empty(size, np.float32)), stretch(size, size)
 
-    def frame(staged):
-        device.kernels.heatmap(device.send(staged), *axes, 0.0, 1.0, out)
-        device.fetch(out)
+    def frame(value):
+        staged = device.stage("map", np.full(size, value, np.float32))
+
+        def work():
+            device.kernels.heatmap(device.send(staged), *axes, 0.0, 1.0, out)
+            device.fetch(out)
+
+        device.replay("tests/gpu stage", work)
+        return np.array(device.download(out))
 
     for value in (0.25, 0.5, 0.75, 1.0):
-        staged = device.stage("map", np.full(size, value, np.float32))
-        device.perform(lambda staged=staged: device.replay("tests/gpu stage", lambda: frame(staged)))
-        np.testing.assert_allclose(back(out), value, atol=1e-6)
+        np.testing.assert_allclose(device.perform(lambda value=value: frame(value)), value, atol=1e-6)
