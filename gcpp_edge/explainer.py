@@ -26,6 +26,7 @@ from gcpp_edge.frames import check_frame, frame_size, list_frames, require_taken
 from gcpp_edge.geometry import FrameFit, fit_frame
 from gcpp_edge.gpu_frames import check_gpu_frame, is_on_gpu
 from gcpp_edge.inference import Call, Frame, Inference, Ticket
+from gcpp_edge.made import resolve_made
 from gcpp_edge.methods import PAPER, choose_method
 from gcpp_edge.model_file import ModelFile, read_model_file
 from gcpp_edge.runtimes import RuntimeOptions
@@ -130,6 +131,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> Explanation: ...
 
@@ -146,6 +148,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> list[Explanation]: ...
 
@@ -161,6 +164,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> Explanation | list[Explanation]:
         """Where the network looks: an Explanation, or a list of them for a batch.
@@ -169,8 +173,9 @@ class Explainer:
         clips, one clip or a list of them (clips.py). target: a class index, a negative rank (-1 the best class, also
         for None) or a class name; or a list with one of these a frame. method: see methods.METHODS. mode: "paper", or
         "pytorch-grad-cam" or "authors" to compute as they do. guided: also the pixel-space image; needs a file
-        exported with --guided. inputs: further inputs of the network, by name; with a batch axis of all frames, or
-        without one for all of them.
+        exported with --guided. make: "heatmap", "overlay" or both: pictures made in the call, in Explanation.made; on a
+        GPU they are drawn there, and only they and the small map come back. inputs: further inputs of the network, by
+        name; with a batch axis of all frames, or without one for all of them.
 
         Files for it only, each for all frames or in a list of one a frame: region, a mask of the frame's size
         (regions.py), or None for where the class wins. detection: an index or a negative rank, -1 for None; without a
@@ -181,7 +186,7 @@ class Explainer:
         given, is_batch = self._list(frames, format)
         pictures, fits = self._checked(given, format, is_batch)
         aims = resolve_aims(Question(target, region, detection, seed), fits, self.contract)
-        batch, call = self._call(given, pictures, fits, aims, inputs, _How(method, mode, format, guided))
+        batch, call = self._call(given, pictures, fits, aims, inputs, _How(method, mode, format, guided, make))
         with self._lock:
             explanations = [one for (one,) in self._device.perform(lambda: self._inference.explain(batch, call))]
         return explanations if is_batch else explanations[0]
@@ -194,6 +199,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> Iterator[Explanation]:
         """Explanations of one frame after the other, in order: for throughput.
@@ -201,7 +207,7 @@ class Explainer:
         On a GPU the next frame is taken and copied while one is worked on, so an explanation comes when the frame
         behind it has been taken. Calls of other threads wait until the frames have ended. The rest is as for a call.
         """
-        how = _How(method, mode, format, guided)
+        how = _How(method, mode, format, guided, make)
         waiting: deque[Ticket] = deque()
         with self._lock:
             for number, frame in enumerate(frames):
@@ -224,6 +230,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> Any:
         """Several classes from one forward pass: a list with an Explanation for each; for a batch a list of such lists.
@@ -232,7 +239,7 @@ class Explainer:
         for the K best classes. The rest is as for a call.
         """
         given, is_batch = self._list(frames, format)
-        how = _How(method, mode, format, guided)
+        how = _How(method, mode, format, guided, make)
         pictures, fits = self._checked(given, format, is_batch)
         aims = resolve_classes(targets, len(given), self.contract)
         batch, call = self._call(given, pictures, fits, aims, inputs, how)
@@ -288,7 +295,9 @@ class Explainer:
         """What Inference takes."""
         extra = resolve_inputs(inputs, len(given), self.contract)
         method = choose_method(how.method or self._method, self.contract, how.mode)
-        return _batch(given, pictures, fits, aims, extra), Call(method, how.mode, how.format, how.guided, extra.shared)
+        made = resolve_made(how.make)
+        call = Call(method, how.mode, how.format, how.guided, extra.shared, made)
+        return _batch(given, pictures, fits, aims, extra), call
 
     def _checked(self, given: list[Any], format: str, is_batch: bool) -> tuple[list[list[Any]], list[FrameFit]]:
         """The pictures of every frame or clip, and how they fit the input."""
@@ -317,6 +326,7 @@ class _How(NamedTuple):
     mode: str
     format: str
     guided: bool
+    make: str | Sequence[str]
 
 
 def _batch(

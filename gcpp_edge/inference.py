@@ -30,10 +30,11 @@ from gcpp_edge.explanation import NO_CLASS, Drawing, Explanation
 from gcpp_edge.geometry import FrameFit, input_from_frame
 from gcpp_edge.gpu_frames import GpuFrame
 from gcpp_edge.kernels import KernelTable, table
+from gcpp_edge.made import DeviceArtist, Pictures, can_draw, make_on_host
 from gcpp_edge.maps import Found, MapMaker
 from gcpp_edge.methods import Method, display_range, single_range
 from gcpp_edge.model_file import ModelFile
-from gcpp_edge.network import Network, open_level
+from gcpp_edge.network import Network, maps_of, open_level
 from gcpp_edge.runtimes import RuntimeOptions
 from gcpp_edge.stopwatch import Stopwatch
 
@@ -63,6 +64,7 @@ class Call(NamedTuple):
     format: str
     guided: bool
     inputs: dict[str, NDArray[Any]]
+    made: tuple[str, ...] = ()
 
     @property
     def level(self) -> str:
@@ -78,6 +80,7 @@ class Ticket(NamedTuple):
     part: list[Frame]
     call: Call
     clock: Stopwatch
+    pictures: list[Pictures]  # under way on the device, by frame; empty where the host draws
 
 
 class Inference:
@@ -94,7 +97,7 @@ class Inference:
         self._is_closed = False
         self._pixel_arithmetic = pixel_arithmetic(file.contract.preprocessing)
         self._make_maps = MapMaker(file.contract, str(file.path))
-        self._host = table()
+        self._artist, self._host = DeviceArtist(file.contract), table()
         self._read = {guided: self._read_names(guided) for guided in (False, True)}
         self._clip_parts: list[NDArray[Any]] = []  # a picture and a clip
 
@@ -172,25 +175,34 @@ class Inference:
         buffers = network.buffers(network.batch or len(part))
         staged = self._stage(device, part, call.format, buffers)
         self._feed(device, part, call.inputs, buffers)
-        targets = len(part[0].aim.asked)
+        targets, fits = len(part[0].aim.asked), [frame.fit for frame in part]
+        drawn = not device.synchronous and bool(call.made) and can_draw(self.contract, call.mode, call.format)
+        pictures = self._artist.prepare(network, fits, call.format, call.made) if drawn else []
 
         def mark(step: str) -> None:
             if device.synchronous:
                 clock.mark(step)
 
         def work() -> None:
-            self._preprocess(device, part, staged, call.format, buffers[self.contract.input])
+            frames = self._preprocess(device, part, staged, call.format, buffers[self.contract.input])
             mark("preprocess")
             network.runtime.run()
             mark("network")
             self._make_maps.begin(device, buffers, call.method, call.mode)
             for name in self._read[call.guided]:
                 device.fetch(buffers[name])
+            if pictures:
+                maps = buffers[maps_of(self.contract.layer)]
+                self._artist.draw(network, maps, fits, frames, call.format, pictures)
             mark("cam")
 
-        key = None if device.synchronous else (*_key(network, part, call.format), targets, call.method.name, call.mode)
+        key = (
+            None
+            if device.synchronous
+            else (*_key(network, part, call.format), targets, call.method.name, call.mode, call.made)
+        )
         device.replay(key, work)
-        return Ticket(network, buffers, part, call, clock)
+        return Ticket(network, buffers, part, call, clock, pictures)
 
     def finish(self, ticket: Ticket) -> list[list[Explanation]]:
         """Waits for what was begun: for each frame an explanation of each of its targets."""
@@ -202,13 +214,25 @@ class Inference:
         found = self._make_maps.finish(device, buffers, len(part), targets, call.method, call.mode)
         answers = self._answers(device, buffers, call.guided)
         timings_ms = ticket.clock.shares_ms(len(part))
-        return [
+        explanations = [
             [
                 self._explanation(frame, (index, number), scores[index], found, answers, call, dict(timings_ms))
                 for number in range(targets)
             ]
             for index, frame in enumerate(part)
         ]
+        if call.made:
+            self._add_pictures(ticket, explanations)
+        return explanations
+
+    def _add_pictures(self, ticket: Ticket, explanations: list[list[Explanation]]) -> None:
+        if not ticket.pictures:
+            for explanation in (one for group in explanations for one in group):
+                make_on_host(explanation, ticket.call.made)
+            return
+        maps = ticket.buffers[maps_of(self.contract.layer)]
+        for index, (explanation,) in enumerate(explanations):
+            self._artist.read(ticket.network, explanation, maps[index], ticket.pictures[index])
 
     def _answers(self, device: Device, buffers: dict[str, Any], guided: bool) -> _Answers:
         """What else the network said, by frame and target."""
@@ -288,9 +312,14 @@ class Inference:
             clip[:, number] = picture
         device.upload(clip, inputs)
 
-    def _preprocess(self, device: Device, part: list[Frame], staged: list[Any], format: str, inputs: Any) -> None:
-        for index, picture in enumerate(staged):
-            self._preprocess_picture(device.kernels, device.send(picture), part[index].fit, format, inputs[index])
+    def _preprocess(self, device: Device, part: list[Frame], staged: list[Any], format: str, inputs: Any) -> list[Any]:
+        """Fills the inputs with what was staged. Returns the frames as buffers."""
+        if self.contract.frame.height:
+            return [inputs[index] for index in range(len(part))]
+        frames = [device.send(picture) for picture in staged]
+        for index, frame in enumerate(frames):
+            self._preprocess_picture(device.kernels, frame, part[index].fit, format, inputs[index])
+        return frames
 
     def _preprocess_picture(self, kernels: KernelTable, pixels: Any, fit: FrameFit, format: str, out: Any) -> None:
         rows, columns = input_from_frame(fit)

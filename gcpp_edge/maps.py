@@ -12,7 +12,7 @@ from gcpp_edge.device import Device
 from gcpp_edge.errors import RuntimeFailure
 from gcpp_edge.fusion import fuse, fused_grid
 from gcpp_edge.methods import PAPER, Method, reference_maps
-from gcpp_edge.network import maps_of, poles_of
+from gcpp_edge.network import maps_of, poles_of, weights_of
 
 Maps = NDArray[np.float32]
 
@@ -75,6 +75,7 @@ class MapMaker:
             method.rule,
             method.relu,
             buffers[maps_of(layer)],
+            buffers[weights_of(layer)],
             gradient_scale=scale,
             poles=buffers[poles_of(layer)],
         )

@@ -6,9 +6,11 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from gcpp_edge import contract as names
 from gcpp_edge.contract import CLASS, CLASSES, MAP, PLAIN, Contract, Layer
@@ -30,6 +32,11 @@ _COUNTED = (names.TARGET, names.TARGET_CLASS, names.DETECTION, names.DETECTION_I
 def maps_of(layer: Layer) -> str:
     """The buffer of a layer's maps, (N, [K,] *space) float32: not the network's, but filled from its outputs."""
     return f"maps of {layer.activations}"
+
+
+def weights_of(layer: Layer) -> str:
+    """The buffer of a layer's channel weights, (N, [K,] C) float32."""
+    return f"weights of {layer.activations}"
 
 
 def poles_of(layer: Layer) -> str:
@@ -63,6 +70,7 @@ class Network:
         self._shared = {entry.name for entry in file.contract.extra_inputs if not has_batch(entry)}
         self._buffers: dict[str, Any] = {}
         self._views: dict[int, dict[str, Any]] = {}
+        self._scratch: dict[Any, Any] = {}
         self._capacity = 0
 
     def buffers(self, count: int) -> dict[str, Any]:
@@ -78,9 +86,20 @@ class Network:
             self.runtime.bind(name, views[name])
         return views
 
+    def scratch(
+        self, name: Hashable, shape: tuple[int, ...], dtype: DTypeLike, value: NDArray[Any] | None = None
+    ) -> Any:
+        """A buffer of the caller's, kept until the network closes; with `value` in it from the first time on."""
+        key = (name, shape)
+        if key not in self._scratch:
+            self._scratch[key] = self.device.allocate(shape, np.dtype(dtype))
+            if value is not None:
+                self.device.upload(value, self._scratch[key])
+        return self._scratch[key]
+
     def _allocate(self, count: int) -> None:
         self._views.clear()
-        self._free()
+        self._free(self._buffers)
         for name, tensor in self._tensors.items():
             batch = () if name in self._shared else (count,)
             sizes = tensor.shape if name in self._shared else tensor.shape[1:]
@@ -89,6 +108,7 @@ class Network:
             shape = (count, *_targets(self._contract), *layer.space)
             self._buffers[maps_of(layer)] = self.device.allocate(shape, np.dtype(np.float32))
             counts = (count, *_targets(self._contract))
+            self._buffers[weights_of(layer)] = self.device.allocate((*counts, layer.channels), np.dtype(np.float32))
             self._buffers[poles_of(layer)] = self.device.allocate(counts, np.dtype(np.int64))
         self._capacity = count
 
@@ -96,13 +116,14 @@ class Network:
         """Give back the runtime and the buffers."""
         self.runtime.close()
         self._views.clear()
-        self._free()
+        self._free(self._buffers)
+        self._free(self._scratch)
         self._capacity = 0
 
-    def _free(self) -> None:
-        for buffer in self._buffers.values():
+    def _free(self, buffers: dict[Any, Any]) -> None:
+        for buffer in buffers.values():
             self.device.free(buffer)
-        self._buffers.clear()
+        buffers.clear()
 
 
 def _tensors(found: tuple[TensorInfo, ...], file: ModelFile, promised: dict[str, Shape]) -> dict[str, TensorInfo]:
