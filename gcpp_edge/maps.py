@@ -12,7 +12,7 @@ from gcpp_edge.device import Device
 from gcpp_edge.errors import RuntimeFailure
 from gcpp_edge.fusion import fuse, fused_grid
 from gcpp_edge.methods import PAPER, Method, reference_maps
-from gcpp_edge.network import maps_of
+from gcpp_edge.network import POLES, maps_of
 
 Maps = NDArray[np.float32]
 
@@ -50,19 +50,24 @@ class MapMaker:
     def _kernel_maps(
         self, layer: Layer, buffers: dict[str, Any], poles: list[list[int]], method: Method, mode: str
     ) -> Maps:
-        """Each frame's activations against the gradients of each target, one by one, since poles are counted so."""
+        """All frames and all targets at once."""
         count, targets = len(poles), len(poles[0])
-        activations, gradients, maps = buffers[layer.activations], buffers[layer.gradients], buffers[maps_of(layer)]
-        cam, scale = self._device.kernels.cam, layer.gradient_scale
+        gradients, scale, counted = buffers[layer.gradients], layer.gradient_scale, buffers[POLES]
+        maps = buffers[maps_of(layer)]
         if method.needs_weights:  # computed by the file, and constant over space as far as the kernel is concerned
             gradients, scale = buffers[SOFTMAX_WEIGHTS], 1.0
-            counted = self._device.download(buffers[SOFTMAX_POLES]).reshape(len(buffers[SOFTMAX_POLES]), -1)
-            poles[:] = [[int(number) for number in row[:targets]] for row in counted[:count]]
-        for frame in range(count):
-            A = activations[frame : frame + 1]
-            for target in range(targets):
-                g, out = self._row(gradients, frame, target), self._row(maps, frame, target)
-                poles[frame][target] += cam(A, g, method.rule, method.relu, out, gradient_scale=scale)
+        self._device.kernels.cam(
+            buffers[layer.activations],
+            gradients,
+            method.rule,
+            method.relu,
+            maps,
+            gradient_scale=scale,
+            poles=counted,
+        )
+        counts = self._device.download(buffers[SOFTMAX_POLES] if method.needs_weights else counted)
+        for row, numbers in zip(poles, counts.reshape(len(counts), -1), strict=False):
+            row[:] = [so_far + int(number) for so_far, number in zip(row, numbers, strict=False)]
         host: Maps = self._device.download(maps)[:count]
         own: Maps = (host[:, :targets] if self._has_target_axis else host[:, None]).copy()
         return own
@@ -76,10 +81,6 @@ class MapMaker:
         return np.stack(
             [reference_maps(mode, method, A, g[:, target], layer.gradient_scale) for target in range(targets)], axis=1
         )
-
-    def _row(self, buffer: Any, frame: int, target: int) -> Any:
-        """What a buffer holds for a target of a frame, with a batch of one."""
-        return buffer[frame, target : target + 1] if self._has_target_axis else buffer[frame : frame + 1]
 
     def _fused(self, layers: dict[str, Maps], mode: str) -> Maps:
         pixels = self._contract.preprocessing

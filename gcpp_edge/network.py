@@ -22,6 +22,8 @@ from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
 
 Shape = tuple[int | None, ...]
 
+POLES = "poles"  # a buffer of counts, (N, [K]) int64, that the kernels fill
+
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float16))  # what the kernels take
 _INTEGERS = (np.dtype(np.int64),)
 _COUNTED = (names.TARGET, names.TARGET_CLASS, names.DETECTION, names.DETECTION_INDEX, names.SOFTMAX_POLES)
@@ -72,6 +74,7 @@ class Network:
         for layer in self._contract.layers:
             shape = (count, *_targets(self._contract), *layer.space)
             self._buffers[maps_of(layer)] = self._device.allocate(shape, np.dtype(np.float32))
+        self._buffers[POLES] = self._device.allocate((count, *_targets(self._contract)), np.dtype(np.int64))
         self._capacity = count
 
     def close(self) -> None:

@@ -17,7 +17,8 @@ class Kernels:
         out: NDArray[Any],
         weights: NDArray[Any] | None = None,
         gradient_scale: float = 1.0,
-    ) -> int: ...
+        poles: NDArray[Any] | None = None,
+    ) -> None: ...
     def heatmap(
         self, map: NDArray[Any], rows: Axis, columns: Axis, low: float, high: float, out: NDArray[Any]
     ) -> None: ...

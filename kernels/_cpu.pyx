@@ -40,7 +40,8 @@ cdef extern from "gcpp.h" nogil:
         const void *gradients
         float *out
         float *weights
-        ptrdiff_t batch, channels, positions
+        int64_t *poles
+        ptrdiff_t batch, targets, channels, positions
         gcpp_dtype activations_dtype, gradients_dtype
         gcpp_rule rule
         int constant_gradients, relu
@@ -60,7 +61,7 @@ cdef extern from "gcpp.h" nogil:
         gcpp_dtype out_dtype
 
     const gcpp_rows *gcpp_rows_for(const char *isa)
-    int64_t gcpp_cam(const gcpp_rows *, const gcpp_cam_arguments *)
+    void gcpp_cam(const gcpp_rows *, const gcpp_cam_arguments *)
     int gcpp_heatmap(const gcpp_rows *, const gcpp_map *, void *, gcpp_dtype, int32_t, int32_t)
     int gcpp_overlay(const gcpp_rows *, const gcpp_map *, const gcpp_picture *, const uint8_t *, double, double,
                      const gcpp_picture *)
@@ -120,27 +121,28 @@ cdef class Kernels:
         if self.rows is NULL:
             raise ValueError(f"instruction set {isa!r} is not one of {available()}")
 
-    def cam(self, activations, gradients, rule, relu, out, weights=None, float gradient_scale=1):
+    def cam(self, activations, gradients, rule, relu, out, weights=None, float gradient_scale=1, poles=None):
         cdef Buffer a = Buffer(activations), g = Buffer(gradients), o = Buffer(out, True)
         cdef Buffer w = None if weights is None else Buffer(weights, True)
+        cdef Buffer p = None if poles is None else Buffer(poles, True)
         cdef gcpp_cam_arguments arguments
-        cdef int64_t poles
         arguments.activations = a.view.buf
         arguments.gradients = g.view.buf
         arguments.out = <float *>o.view.buf
         arguments.weights = NULL if w is None else <float *>w.view.buf
+        arguments.poles = NULL if p is None else <int64_t *>p.view.buf
         arguments.batch = a.view.shape[0]
+        arguments.targets = g.view.shape[1] if g.view.ndim > a.view.ndim else 1
         arguments.channels = a.view.shape[1]
         arguments.positions = _product(&a.view, 2)
         arguments.activations_dtype = DTYPES[activations.dtype.char]
         arguments.gradients_dtype = DTYPES[gradients.dtype.char]
         arguments.rule = RULES[rule]
-        arguments.constant_gradients = _product(&g.view, 2) != arguments.positions
+        arguments.constant_gradients = _product(&g.view, g.view.ndim - a.view.ndim + 2) != arguments.positions
         arguments.relu = relu
         arguments.gradient_scale = gradient_scale
         with nogil:
-            poles = gcpp_cam(self.rows, &arguments)
-        return poles
+            gcpp_cam(self.rows, &arguments)
 
     def heatmap(self, map, rows, columns, double low, double high, out):
         cdef Buffer m = Buffer(map), o = Buffer(out, True)

@@ -1,6 +1,6 @@
 """What a table of kernels offers, and the one place where arguments are checked before an implementation runs.
 
-An implementation (reference.py, _cpu.pyx, later CUDA) writes only the five raw functions.
+An implementation (reference.py, _cpu.pyx, cuda_table.py) writes only the raw functions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 class Implementation(Protocol):
     """Five raw kernels, on checked arguments: a module or an object that has them."""
 
-    cam: Callable[..., int]
+    cam: Callable[..., None]
     heatmap: Callable[..., None]
     overlay: Callable[..., None]
     guided: Callable[..., None]
@@ -48,19 +48,21 @@ class KernelTable:
         out: Array,
         weights: Array | None = None,
         gradient_scale: float = 1.0,
-    ) -> int:
-        """Class activation maps, Σ_k w_k A_k, into `out`; returns how many positions were poles.
+        poles: Array | None = None,
+    ) -> None:
+        """Class activation maps, Σ_k w_k A_k, into `out`.
 
         activations: (N, C, *S), S of one to three axes, float32 or float16. gradients: the same shape, or
         (N, C, 1, ..) where they are constant over space; float32 or float16. out: (N, *S) float32, through a ReLU
-        if `relu`. weights: (N, C) float32, takes w. All C-contiguous. gradient_scale: g is gradients / gradient_scale;
-        a power of two costs no accuracy. rule: "gradcam" (w is the mean of g),
-        "gradcam++" (ΣA clamped at 0), "gradcam++-signed" (no ReLU on g; α is 0 where |2 + max(ΣA, 0)·g| < 1e-3,
-        and the position is counted). Sums are float32.
+        if `relu`. weights: (N, C) float32, takes w. poles: (N,) int64, takes how many positions of each picture were
+        poles. K targets with the same activations: gradients (N, K, C, ..), out (N, K, *S), weights (N, K, C), poles
+        (N, K). All C-contiguous. gradient_scale: g is gradients / gradient_scale; a power of two costs no accuracy.
+        rule: "gradcam" (w is the mean of g), "gradcam++" (ΣA clamped at 0), "gradcam++-signed" (no ReLU on g; α is 0
+        where |2 + max(ΣA, 0)·g| < 1e-3, and the position is counted). Sums are float32.
         Raises ShapeError, MethodError, InputError. Source: Eq. 1, 3, 5, 19, 20, 29 (docs/method.md).
         """
-        arguments.check_cam(activations, gradients, rule, out, weights, gradient_scale)
-        return self.implementation.cam(activations, gradients, rule, bool(relu), out, weights, float(gradient_scale))
+        arguments.check_cam(activations, gradients, rule, out, weights, gradient_scale, poles)
+        self.implementation.cam(activations, gradients, rule, bool(relu), out, weights, float(gradient_scale), poles)
 
     def heatmap(self, map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array) -> None:
         """The map at the pixels of `out`, normalised to [0, 1].

@@ -37,36 +37,42 @@ def cam(
     out: Array,
     weights: Array | None = None,
     gradient_scale: float = 1.0,
-) -> int:
-    """Weighted sum of the activation channels into `out`, L = Σ_k w_k A_k (Eq. 1, 20). Returns the count of poles.
+    poles: Array | None = None,
+) -> None:
+    """Weighted sum of the activation channels into `out`, L = Σ_k w_k A_k (Eq. 1, 20).
 
-    gradient_scale: what the gradients were multiplied by before they were stored.
+    gradient_scale: what the gradients were multiplied by before they were stored. weights, poles: take w and the
+    counts of poles. Gradients of K targets a picture have an axis for them behind the first, and so has what is made.
     """
-    maps, slopes = (_flat_space(array).astype(np.float64) for array in (activations, gradients))
+    pictures, channels, *space = activations.shape
+    targets = gradients.shape[1] if gradients.ndim > activations.ndim else 1
+    maps = activations.reshape(pictures, channels, math.prod(space)).astype(np.float64).repeat(targets, axis=0)
+    slopes = gradients.reshape(len(maps), channels, math.prod(gradients.shape[-len(space) :])).astype(np.float64)
     with np.errstate(all="ignore"):
         slopes /= gradient_scale
-        importance, poles = channel_weights(maps, np.broadcast_to(slopes, maps.shape), rule)
+        importance, counts = channel_weights(maps, np.broadcast_to(slopes, maps.shape), rule)
         total = np.einsum("nc,ncs->ns", importance, maps).reshape(out.shape)
         out[...] = np.maximum(total, 0) if relu else total
     if weights is not None:
-        weights[...] = importance
-    return poles
+        weights[...] = importance.reshape(weights.shape)
+    if poles is not None:
+        poles[...] = counts.reshape(poles.shape)
 
 
-def channel_weights(maps: Array, slopes: Array, rule: str) -> tuple[Array, int]:
-    """w of every channel, (N, C), and the count of poles. maps = A, slopes = g = dS/dA: (N, C, positions) float64.
+def channel_weights(maps: Array, slopes: Array, rule: str) -> tuple[Array, Array]:
+    """w of every channel, (N, C), and the counts of poles, (N,). maps = A, slopes = g = dS/dA: (N, C, positions).
 
     gradcam: the mean of g (Eq. 3). gradcam++: Σ relu(g)·α (Eq. 5) with Eq. 19 divided through by g²,
     α = 1 / (2 + ΣA·g), and ΣA clamped at 0. gradcam++-signed: Σ g·α (Eq. 29); at a pole α is 0 and it is counted.
     """
     positions = slopes.shape[2]
     if rule == "gradcam":
-        return slopes.sum(axis=2) / max(positions, 1), 0
+        return slopes.sum(axis=2) / max(positions, 1), np.zeros(len(maps), np.int64)
     denominator = 2 + np.maximum(maps.sum(axis=2, keepdims=True), 0) * slopes
     if rule == "gradcam++":
-        return (np.maximum(slopes, 0) / denominator).sum(axis=2), 0
+        return (np.maximum(slopes, 0) / denominator).sum(axis=2), np.zeros(len(maps), np.int64)
     pole = np.abs(denominator) < POLE
-    return np.where(pole, 0, slopes / np.where(pole, 1, denominator)).sum(axis=2), int(pole.sum())
+    return np.where(pole, 0, slopes / np.where(pole, 1, denominator)).sum(axis=2), pole.sum(axis=(1, 2))
 
 
 def heatmap(map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array) -> None:
@@ -136,10 +142,6 @@ def preprocess(
 def frame_size(frame: Array, format: str) -> tuple[int, int]:
     """Height and width of the picture in a frame: NV12 holds a half-height plane of colour below it."""
     return (frame.shape[0] * 2 // 3 if format == "nv12" else frame.shape[0]), frame.shape[1]
-
-
-def _flat_space(array: Array) -> Array:
-    return array.reshape(*array.shape[:2], math.prod(array.shape[2:]))
 
 
 def _seen(destination: tuple[int, ...], source: tuple[int, ...], rows: Axis, columns: Axis) -> tuple[slice, slice]:

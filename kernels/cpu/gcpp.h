@@ -51,10 +51,13 @@ typedef struct {
 } gcpp_picture;
 
 typedef struct {
-    const void *activations, *gradients; /* batch x channels x positions; gradients x 1 position where constant */
-    float *out;                          /* batch x positions */
-    float *weights;                      /* batch x channels, or NULL */
-    ptrdiff_t batch, channels, positions;
+    const void *activations;   /* batch x channels x positions */
+    const void *gradients;     /* batch x targets x channels x positions, or x 1 position where constant */
+    float *out;                /* batch x targets x positions */
+    float *weights;            /* batch x targets x channels, or NULL */
+    int64_t *poles;            /* batch x targets, or NULL: how many positions were poles (0 but for the signed rule) */
+    ptrdiff_t batch, targets;  /* each target of a picture has gradients of its own, and the picture's activations */
+    ptrdiff_t channels, positions;
     gcpp_dtype activations_dtype, gradients_dtype;
     gcpp_rule rule;
     int constant_gradients, relu;
@@ -79,8 +82,7 @@ typedef struct gcpp_rows gcpp_rows;
 /* The table for "scalar" or "avx2", or NULL where this build or this machine has no such instructions. */
 const gcpp_rows *gcpp_rows_for(const char *isa);
 
-/* Returns how many positions were poles (always 0 but for the signed rule). */
-int64_t gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments);
+void gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments);
 
 /* out: height x width of float32 or uint8. */
 int gcpp_heatmap(const gcpp_rows *rows, const gcpp_map *map, void *out, gcpp_dtype dtype, int32_t height, int32_t width);
