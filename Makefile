@@ -22,7 +22,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
   $(BIN)/python -m pip --disable-pip-version-check --quiet install $(PIP_EXTRA)
 
 # What an installation is made from: when one of these is newer than the stamp, it is done again.
-RECIPE := Makefile pyproject.toml setup.py constraints.txt $(wildcard kernels/*.pyx kernels/cpu/*.c kernels/cpu/*.h)
+RECIPE := Makefile pyproject.toml setup.py constraints.txt $(wildcard kernels/*.pyx kernels/*.h kernels/cpu/*.[ch] kernels/cuda/*.cu kernels/cuda/*.h)
 
 # The peers that tests compare with want builds of torch of their own, so they come without what they ask for; this is
 # what they import beyond the product's own extras.

@@ -41,8 +41,10 @@ def resolve_made(asked: str | Sequence[str]) -> tuple[str, ...]:
 
 def make_on_host(explanation: Explanation, made: tuple[str, ...]) -> None:
     """Puts the pictures into the explanation."""
-    draw = {HEATMAP: explanation.heatmap, OVERLAY: explanation.overlay}
-    explanation.made.update({name: draw[name]() for name in made})
+    if HEATMAP in made:
+        explanation.made[HEATMAP] = explanation.heatmap()
+    if OVERLAY in made:
+        explanation.made[OVERLAY] = explanation.overlay()
 
 
 def can_draw(contract: Contract, mode: str, format: str) -> bool:
@@ -91,11 +93,10 @@ class DeviceArtist:
             rows, columns = frame_from_map(fit, *maps.shape[1:])
             for name, out in pictures[index].items():
                 if name == HEATMAP:
-                    kernels.heatmap(maps[index], rows, columns, limits[index], None, out)
+                    kernels.heatmap(maps[index], rows, columns, 0, 1, out, limits[index])
                 else:
-                    kernels.overlay(
-                        frames[index], maps[index], rows, columns, limits[index], None, palette, ALPHA, UNSEEN_DIM, out
-                    )
+                    over = (palette, ALPHA, UNSEEN_DIM, out, limits[index])
+                    kernels.overlay(frames[index], maps[index], rows, columns, 0, 1, *over)
                 network.device.fetch(out)
 
     def read(self, network: Network, explanation: Explanation, map: Buffer, pictures: Pictures) -> None:

@@ -19,8 +19,16 @@ class Kernels:
         gradient_scale: float = 1.0,
         poles: NDArray[Any] | None = None,
     ) -> None: ...
+    def range(self, map: NDArray[Any], zero_low: bool, out: NDArray[Any]) -> None: ...
     def heatmap(
-        self, map: NDArray[Any], rows: Axis, columns: Axis, low: float, high: float, out: NDArray[Any]
+        self,
+        map: NDArray[Any],
+        rows: Axis,
+        columns: Axis,
+        low: float,
+        high: float,
+        out: NDArray[Any],
+        limits: NDArray[Any] | None = None,
     ) -> None: ...
     def overlay(
         self,
@@ -34,6 +42,7 @@ class Kernels:
         alpha: float,
         dim: float,
         out: NDArray[Any],
+        limits: NDArray[Any] | None = None,
     ) -> None: ...
     def guided(
         self,
@@ -44,6 +53,7 @@ class Kernels:
         high: float,
         image: NDArray[Any],
         out: NDArray[Any],
+        limits: NDArray[Any] | None = None,
     ) -> None: ...
     def preprocess(
         self,

@@ -7,6 +7,8 @@ Arrays cross as raw buffers, since float16 has no typed memoryview; the GIL is r
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
+from gcpp_edge.kernels import reference
+
 cdef extern from "gcpp.h" nogil:
     ctypedef enum gcpp_dtype:
         GCPP_FLOAT32, GCPP_FLOAT16, GCPP_UINT8
@@ -112,7 +114,7 @@ cdef class Buffer:
 
 
 cdef class Kernels:
-    """The five kernels for one instruction set of available()."""
+    """The kernels for one instruction set of available()."""
 
     cdef const gcpp_rows *rows
 
@@ -144,7 +146,12 @@ cdef class Kernels:
         with nogil:
             gcpp_cam(self.rows, &arguments)
 
-    def heatmap(self, map, rows, columns, double low, double high, out):
+    def range(self, map, zero_low, out):
+        reference.range(map, zero_low, out)  # a small map: NumPy is as fast
+
+    def heatmap(self, map, rows, columns, double low, double high, out, limits=None):
+        if limits is not None:
+            low, high = limits
         cdef Buffer m = Buffer(map), o = Buffer(out, True)
         cdef gcpp_map small = _map(m, rows, columns, low, high, o.size(0), o.size(1))
         cdef gcpp_dtype dtype = DTYPES[out.dtype.char]
@@ -153,7 +160,9 @@ cdef class Kernels:
             status = gcpp_heatmap(self.rows, &small, o.view.buf, dtype, o.size(0), o.size(1))
         _raise_for(status)
 
-    def overlay(self, frame, map, rows, columns, double low, double high, palette, double alpha, double dim, out):
+    def overlay(self, frame, map, rows, columns, double low, double high, palette, double alpha, double dim, out, limits=None):
+        if limits is not None:
+            low, high = limits
         cdef Buffer f = Buffer(frame), m = Buffer(map), p = Buffer(palette), o = Buffer(out, True)
         cdef gcpp_map small = _map(m, rows, columns, low, high, f.size(0), f.size(1))
         cdef gcpp_picture source = _picture(f), destination = _picture(o)
@@ -162,7 +171,9 @@ cdef class Kernels:
             status = gcpp_overlay(self.rows, &small, &source, <const uint8_t *>p.view.buf, alpha, dim, &destination)
         _raise_for(status)
 
-    def guided(self, map, rows, columns, double low, double high, image, out):
+    def guided(self, map, rows, columns, double low, double high, image, out, limits=None):
+        if limits is not None:
+            low, high = limits
         cdef Buffer m = Buffer(map), i = Buffer(image), o = Buffer(out, True)
         cdef gcpp_map small = _map(m, rows, columns, low, high, o.size(1), o.size(2))
         cdef gcpp_dtype dtype = DTYPES[image.dtype.char]

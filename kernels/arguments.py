@@ -88,16 +88,44 @@ def _without_targets(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
     return (shape[0], *shape[2:]) if len(shape) == axes + 1 else shape
 
 
-def check_heatmap(map: Array, rows: Axis, columns: Axis, out: Array) -> None:
+def check_range(map: Array, out: Array) -> None:
+    """Raise ShapeError unless range can run on these."""
+    if not is_buffer(map) or map.ndim == 0:
+        raise ShapeError(f"range: map must be an array; found {_found(map)}.")
+    _check("range", "map", map, FLOAT32, map.shape)
+    of_each = (len(map), 2)
+    if not is_buffer(out) or out.shape not in ((2,), of_each):
+        raise ShapeError(f"range: out must have shape (2,) or {of_each}; found {_found(out)}.")
+    _check("range", "out", out, FLOAT32, out.shape, writable=True)
+    _check_apart("range", out, map)
+
+
+def check_heatmap(map: Array, rows: Axis, columns: Axis, out: Array, limits: Array | None) -> None:
     """Raise ShapeError unless heatmap can run on these."""
     _check("heatmap", "map", map, FLOAT32, (None, None))
     _check_axes("heatmap", rows, columns)
     _check("heatmap", "out", out, FLOAT32 + UINT8, (None, None), writable=True)
-    _check_apart("heatmap", out, map)
+    _check_apart("heatmap", out, map, *_check_limits("heatmap", limits))
+
+
+def _check_limits(where: str, limits: Array | None) -> tuple[Array, ...]:
+    """Raise ShapeError unless they are what range writes, or nothing. Returns what there is to read."""
+    if limits is None:
+        return ()
+    _check(where, "limits", limits, FLOAT32, (2,))
+    return (limits,)
 
 
 def check_overlay(
-    frame: Array, map: Array, rows: Axis, columns: Axis, palette: Array, alpha: float, dim: float, out: Array
+    frame: Array,
+    map: Array,
+    rows: Axis,
+    columns: Axis,
+    palette: Array,
+    alpha: float,
+    dim: float,
+    out: Array,
+    limits: Array | None,
 ) -> None:
     """Raise ShapeError or InputError unless overlay can run on these. `out` may be the frame itself."""
     _check("overlay", "frame", frame, UINT8, (None, None, (3, 4)), free_rows=True)
@@ -108,16 +136,18 @@ def check_overlay(
         if not 0 <= value <= 1:
             raise InputError(f"overlay: {name} must lie in [0, 1]; found {value}.")
     _check("overlay", "out", out, UINT8, frame.shape, writable=True, free_rows=True)
-    _check_apart("overlay", out, map, palette, *([] if _same(out, frame) else [frame]))
+    read = _check_limits("overlay", limits)
+    _check_apart("overlay", out, map, palette, *read, *([] if _same(out, frame) else [frame]))
 
 
-def check_guided(map: Array, rows: Axis, columns: Axis, image: Array, out: Array) -> None:
+def check_guided(map: Array, rows: Axis, columns: Axis, image: Array, out: Array, limits: Array | None) -> None:
     """Raise ShapeError unless guided can run on these. `out` may be the image itself."""
     _check("guided", "map", map, FLOAT32, (None, None))
     _check_axes("guided", rows, columns)
     _check("guided", "image", image, FLOATS, (None, None, None))
     _check("guided", "out", out, FLOAT32, image.shape, writable=True)
-    _check_apart("guided", out, map, *([] if _same(out, image) else [image]))
+    read = _check_limits("guided", limits)
+    _check_apart("guided", out, map, *read, *([] if _same(out, image) else [image]))
 
 
 def check_preprocess(

@@ -19,9 +19,10 @@ Array = NDArray[Any]
 
 
 class Implementation(Protocol):
-    """Five raw kernels, on checked arguments: a module or an object that has them."""
+    """The raw kernels, on checked arguments: a module or an object that has them."""
 
     cam: Callable[..., None]
+    range: Callable[..., None]
     heatmap: Callable[..., None]
     overlay: Callable[..., None]
     guided: Callable[..., None]
@@ -30,7 +31,7 @@ class Implementation(Protocol):
 
 @dataclass(frozen=True)
 class KernelTable:
-    """The five kernels for one instruction set. Every one checks its arguments and works within one thread.
+    """The kernels for one instruction set. Every one checks its arguments and works within one thread.
 
     All raise ShapeError for arrays that do not fit; the C ones release the GIL. Empty arrays are fine. NaN and
     infinities never crash: cam carries NaN through to the map, and a map that is NaN shows as 0.
@@ -64,15 +65,35 @@ class KernelTable:
         arguments.check_cam(activations, gradients, rule, out, weights, gradient_scale, poles)
         self.implementation.cam(activations, gradients, rule, bool(relu), out, weights, float(gradient_scale), poles)
 
-    def heatmap(self, map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array) -> None:
+    def range(self, map: Array, zero_low: bool, out: Array) -> None:
+        """The range of the numbers in a map, for heatmap, overlay and guided: on a GPU nothing waits for it.
+
+        map: float32 of any shape. out: (2,) float32, takes the minimum, or 0 if `zero_low`, and the maximum; or (N, 2),
+        takes those of each of the N maps in `map`. NaN is passed over; where there is no number both are 0.
+        Raises ShapeError.
+        """
+        arguments.check_range(map, out)
+        self.implementation.range(map, bool(zero_low), out)
+
+    def heatmap(
+        self,
+        map: Array,
+        rows: Axis,
+        columns: Axis,
+        low: float,
+        high: float,
+        out: Array,
+        limits: Array | None = None,
+    ) -> None:
         """The map at the pixels of `out`, normalised to [0, 1].
 
         map: (h, w) float32. rows, columns: from pixels of `out` to the map. out: (H, W) float32, or uint8 as
         round(255 v). v = clip((bilinear(map) - low) / (high - low), 0, 1); all 0 if not high > low; unseen is 0.
+        limits: (2,) float32, low and high as `range` writes them, in place of the two numbers.
         Raises ShapeError.
         """
-        arguments.check_heatmap(map, rows, columns, out)
-        self.implementation.heatmap(map, rows, columns, float(low), float(high), out)
+        arguments.check_heatmap(map, rows, columns, out, limits)
+        self.implementation.heatmap(map, rows, columns, float(low), float(high), out, limits)
 
     def overlay(
         self,
@@ -86,6 +107,7 @@ class KernelTable:
         alpha: float,
         dim: float,
         out: Array,
+        limits: Array | None = None,
     ) -> None:
         """The coloured map blended over a frame; no full-size float map is made.
 
@@ -95,19 +117,29 @@ class KernelTable:
         copied. The rest is as for heatmap.
         Raises ShapeError, InputError.
         """
-        arguments.check_overlay(frame, map, rows, columns, palette, alpha, dim, out)
+        arguments.check_overlay(frame, map, rows, columns, palette, alpha, dim, out, limits)
         self.implementation.overlay(
-            frame, map, rows, columns, float(low), float(high), palette, float(alpha), float(dim), out
+            frame, map, rows, columns, float(low), float(high), palette, float(alpha), float(dim), out, limits
         )
 
-    def guided(self, map: Array, rows: Axis, columns: Axis, low: float, high: float, image: Array, out: Array) -> None:
+    def guided(
+        self,
+        map: Array,
+        rows: Axis,
+        columns: Axis,
+        low: float,
+        high: float,
+        image: Array,
+        out: Array,
+        limits: Array | None = None,
+    ) -> None:
         """A pixel-space backward image times the map at each pixel (Guided Grad-CAM++, §3.3).
 
         image: (C, H, W) float32 or float16. out: (C, H, W) float32, may be the image. The rest is as for heatmap.
         Raises ShapeError.
         """
-        arguments.check_guided(map, rows, columns, image, out)
-        self.implementation.guided(map, rows, columns, float(low), float(high), image, out)
+        arguments.check_guided(map, rows, columns, image, out, limits)
+        self.implementation.guided(map, rows, columns, float(low), float(high), image, out, limits)
 
     def preprocess(
         self,

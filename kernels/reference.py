@@ -1,4 +1,4 @@
-"""The five kernels in NumPy, in float64, straight from the equations: the truth for every other implementation.
+"""The kernels in NumPy, in float64, straight from the equations: the truth for every other implementation.
 
 They are also what runs where no C compiler was at hand. Arguments have been checked (arguments.py); results are
 written to `out`. Equation numbers are those of Chattopadhyay et al. 2018 (docs/method.md).
@@ -75,11 +75,25 @@ def channel_weights(maps: Array, slopes: Array, rule: str) -> tuple[Array, Array
     return np.where(pole, 0, slopes / np.where(pole, 1, denominator)).sum(axis=2), pole.sum(axis=(1, 2))
 
 
-def heatmap(map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array) -> None:
-    """The map at the pixels of `out`, normalised to [0, 1]: float32, or uint8 as round(255 v). Unseen pixels are 0."""
+def range(map: Array, zero_low: bool, out: Array) -> None:
+    """Minimum, or 0, and maximum of the numbers in a map, or in each map for an `out` of two axes; 0 and 0 of none."""
+    limits = out.reshape(out.size // 2, 2)
+    maps = map.reshape(len(limits), map.size // max(len(limits), 1))
+    for row, values in zip(limits, maps, strict=True):
+        numbers = values[~np.isnan(values)]
+        row[:] = (0 if zero_low else numbers.min(), numbers.max()) if numbers.size else 0
+
+
+def heatmap(
+    map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array, limits: Array | None = None
+) -> None:
+    """The map at the pixels of `out`, normalised to [0, 1]: float32, or uint8 as round(255 v). Unseen pixels are 0.
+
+    limits: what range writes, in place of low and high.
+    """
     out[...] = 0
     seen = _seen(out.shape, map.shape, rows, columns)
-    value = _values(map, rows, columns, low, high, out.shape)
+    value = _values(map, rows, columns, *_range(low, high, limits), out.shape)
     out[seen] = np.rint(255 * value) if out.dtype == np.uint8 else value
 
 
@@ -94,21 +108,32 @@ def overlay(
     alpha: float,
     dim: float,
     out: Array,
+    limits: Array | None = None,
 ) -> None:
     """The coloured map over the frame: round(frame·(1 - alpha) + palette[v]·alpha), unseen pixels round(frame·dim)."""
     size = frame.shape[:2]
     seen = _seen(size, map.shape, rows, columns)
-    index = np.rint(255 * _values(map, rows, columns, low, high, size)).astype(np.intp)
+    value = _values(map, rows, columns, *_range(low, high, limits), size)
+    index = np.rint(255 * value).astype(np.intp)
     blend = np.rint(frame[seen][..., :3] * (1 - alpha) + palette[index] * alpha)  # before `out`, which may be `frame`
     out[..., :3] = np.rint(frame[..., :3] * dim)
     out[..., 3:] = frame[..., 3:]
     out[seen][..., :3] = blend
 
 
-def guided(map: Array, rows: Axis, columns: Axis, low: float, high: float, image: Array, out: Array) -> None:
+def guided(
+    map: Array,
+    rows: Axis,
+    columns: Axis,
+    low: float,
+    high: float,
+    image: Array,
+    out: Array,
+    limits: Array | None = None,
+) -> None:
     """The pixel-space backward image times the map: Guided Grad-CAM++. Unseen pixels are 0."""
     value = np.zeros(image.shape[1:])
-    heatmap(map, rows, columns, low, high, value)
+    heatmap(map, rows, columns, low, high, value, limits)
     with np.errstate(all="ignore"):
         np.multiply(value, image, out=out, casting="unsafe")
 
@@ -142,6 +167,10 @@ def preprocess(
 def frame_size(frame: Array, format: str) -> tuple[int, int]:
     """Height and width of the picture in a frame: NV12 holds a half-height plane of colour below it."""
     return (frame.shape[0] * 2 // 3 if format == "nv12" else frame.shape[0]), frame.shape[1]
+
+
+def _range(low: float, high: float, limits: Array | None) -> tuple[float, float]:
+    return (low, high) if limits is None else (float(limits[0]), float(limits[1]))
 
 
 def _seen(destination: tuple[int, ...], source: tuple[int, ...], rows: Axis, columns: Axis) -> tuple[slice, slice]:

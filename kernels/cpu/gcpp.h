@@ -24,17 +24,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arithmetic.h"
+
 enum { GCPP_OK = 0, GCPP_NO_MEMORY = -1 };
-
-typedef enum { GCPP_FLOAT32, GCPP_FLOAT16, GCPP_UINT8 } gcpp_dtype;
-typedef enum { GCPP_GRADCAM, GCPP_GRADCAM_PLUS_PLUS, GCPP_GRADCAM_PLUS_PLUS_SIGNED } gcpp_rule;
-typedef enum { GCPP_BGR, GCPP_RGB, GCPP_BGRA, GCPP_RGBA, GCPP_GRAY, GCPP_GRAY16, GCPP_NV12 } gcpp_format;
-
-/* One axis: source = (d + 0.5) * scale + offset - 0.5 for d in [start, stop), 0 <= start <= stop <= destination size. */
-typedef struct {
-    double scale, offset;
-    int32_t start, stop;
-} gcpp_axis;
 
 /* A small map, how it lies under the destination, and the range that becomes [0, 1]. */
 typedef struct {
