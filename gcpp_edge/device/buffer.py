@@ -19,10 +19,17 @@ from gcpp_edge.errors import DeviceError
 
 
 class Owner(Protocol):
-    """Whose memory it is. dlpack_device: DLPack's device type and number. stream: where the owner works on it."""
+    """Whose memory it is.
+
+    dlpack_device: DLPack's device type and number. stream: where the owner works on it.
+    """
 
     dlpack_device: tuple[int, int]
     stream: int
+
+    @property
+    def is_open(self) -> bool:
+        """Until everything was given back."""
 
     def hand_over(self, stream: int | None) -> None:
         """Make what comes on a consumer's stream wait for the work on this memory; None: wait for it here."""
@@ -145,7 +152,7 @@ class CudaBuffer:
         return to_capsule(self.address, self.__dlpack_device__(), self.shape, self.dtype, self)
 
     def _require_memory(self) -> None:
-        if self.allocation.is_freed:
+        if self.allocation.is_freed or not self.allocation.owner.is_open:
             raise DeviceError(f"{self!r} was freed, with its device or by it. Copy what outlives an explainer.")
 
 

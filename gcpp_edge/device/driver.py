@@ -18,6 +18,8 @@ Launch: TypeAlias = Callable[
     [str, Dimensions, Dimensions, int, bytes], None
 ]  # kernel, grid, block, shared bytes, arguments
 
+Module: TypeAlias = Callable[[str], int]  # from a kernel's name to what `launch` takes
+
 LEGACY_STREAM = 1  # the default stream by its handle, as __cuda_array_interface__ and DLPack write it
 PER_THREAD_STREAM = 2  # means another stream on every thread, so nothing on our thread can wait for the caller's
 
@@ -82,11 +84,11 @@ class Driver(Protocol):
     def fill_zero(self, address: int, nbytes: int, stream: int) -> None:
         """Clears device memory."""
 
-    def load(self, image: bytes) -> Callable[[str], Any]:
-        """A module (fatbin, cubin or PTX): gives the function of a name, for `launch`."""
+    def load(self, image: bytes) -> Module:
+        """A fatbin, cubin or PTX."""
 
     def launch(
-        self, function: Any, grid: Dimensions, block: Dimensions, shared_bytes: int, arguments: bytes, stream: int
+        self, function: int, grid: Dimensions, block: Dimensions, shared_bytes: int, arguments: bytes, stream: int
     ) -> None:
         """Run a kernel that takes one struct by value."""
 

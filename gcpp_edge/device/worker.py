@@ -40,7 +40,7 @@ class Worker(Generic[D]):
 
     def __init__(self, open_driver: Callable[[], D]) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()  # its put is safe in finalizers
-        self._gate, self._is_closed, self._process = threading.Lock(), False, os.getpid()
+        self._gate, self.is_closed, self._process = threading.Lock(), False, os.getpid()
         opening = _Call(open_driver)
         # A daemon: the interpreter joins other threads before it calls the finalizer that ends this one.
         thread = threading.Thread(target=_serve, args=(self._calls, opening), name="gcpp-edge device", daemon=True)
@@ -60,7 +60,7 @@ class Worker(Generic[D]):
             )
         call = _Call(work)
         with self._gate:
-            if self._is_closed:
+            if self.is_closed:
                 raise DeviceError("This device is closed. Load the model again.")
             self._calls.put(call)
         result: T = call.answer()
@@ -71,7 +71,7 @@ class Worker(Generic[D]):
         if os.getpid() != self._process:
             return
         with self._gate:
-            self._is_closed = True
+            self.is_closed = True
         if self._finalizer.detach():
             _stop(self._calls, self._thread, self._process, None)
 

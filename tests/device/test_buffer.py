@@ -15,6 +15,7 @@ from gcpp_edge.errors import DeviceError
 class Owner:
     dlpack_device = (dlpack.HOST, 0)
     stream = 7
+    is_open = True
 
     def __init__(self) -> None:
         self.handed: list[int | None] = []
