@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +25,9 @@ from gcpp_edge.kernels import KernelTable
 from gcpp_edge.kernels.interface import Implementation
 
 T = TypeVar("T")
+
+Scratch: TypeAlias = Callable[[int], int]  # the address of so many bytes of device memory, which stay until it closes
+MakeKernels: TypeAlias = Callable[[Launch, Scratch], Implementation]  # one a slot: a stream's kernels share its scratch
 
 SLOTS = 2
 
@@ -48,10 +51,10 @@ def open_device(stream: int | None = None) -> CudaDevice:
 def open_on(
     open_driver: Callable[[], Driver],
     image: Callable[[tuple[int, int]], bytes],
-    kernels: Callable[[Launch], Implementation],
+    kernels: MakeKernels,
     stream: int | None = None,
 ) -> CudaDevice:
-    """A device on any driver. image: of the kernels, for a GPU of this capability. kernels: the functions over them."""
+    """A device on any driver. image: the kernels' code for a capability. kernels: makes the functions of a slot."""
     worker = Worker(open_driver)
     try:
         shared = worker.perform(lambda: _Shared(worker, image, kernels, stream))
@@ -71,7 +74,7 @@ class _Shared:
         self,
         worker: Worker[Driver],
         image: Callable[[tuple[int, int]], bytes],
-        kernels: Callable[[Launch], Implementation],
+        kernels: MakeKernels,
         caller_stream: int | None,
     ) -> None:
         self.worker, self.driver, self.kernels, self.caller_stream = worker, worker.driver, kernels, caller_stream
@@ -102,7 +105,7 @@ class CudaDevice:
         self._transfers = Transfers(driver, self, self._forget)
         self._recordings = Recordings(driver, self._transfers)
         self._is_working = False
-        self.kernels = KernelTable("cuda", shared.kernels(self._launch))
+        self.kernels = KernelTable("cuda", shared.kernels(self._launch, self._transfers.scratch))
 
     @property
     def is_open(self) -> bool:

@@ -20,6 +20,7 @@ from gcpp_edge.device.foreign import GpuArray, gpu_array
 
 _ALIGNMENT = 256  # bytes: as cuMemAlloc aligns, so that views in the ring suit every kernel
 _RING_BYTES = 1 << 16
+_SCRATCH_BYTES = 1 << 16
 
 COPIED, MAPPED, RESIDENT = "copied", "mapped", "resident"  # how a frame gets from `stage` to `send`
 
@@ -52,6 +53,7 @@ class Transfers:
         self._signature: tuple[Any, ...] | None = ()
         self._ring: HostBlock | None = None
         self._ring_used = 0
+        self._scratch: list[Allocation] = []  # the last is the largest
         self._holders: list[Any] = []  # of frames on the GPU, until they are copied
         self.fetched: list[CudaBuffer] = []
         self.is_busy = False  # the stream was given work that nobody has waited for
@@ -95,6 +97,16 @@ class Transfers:
         if allocation.twin is not None:
             self._driver.free_host(allocation.twin)
             allocation.twin = None
+
+    def scratch(self, nbytes: int) -> int:
+        """The address of so much memory for kernels to leave things in from one launch to the next of a call.
+
+        It grows, and what it was before stays: recordings come back to it.
+        """
+        if not self._scratch or self._scratch[-1].nbytes < nbytes:
+            size = max(nbytes, _SCRATCH_BYTES)
+            self._scratch.append(Allocation(self._owner, self._driver.allocate(size), size))
+        return self._scratch[-1].address
 
     def stage(self, name: Hashable, frame: Any) -> StagedFrame:
         """The frame, in the slot of this name; waits where the last frame may still be on its way."""

@@ -24,6 +24,11 @@ HOST = 1  # DLPack's number
 POISON = 0xA5  # what new memory holds
 
 
+def memory_at(address: int, nbytes: int) -> np.ndarray:
+    """Host memory, as bytes."""
+    return np.frombuffer((ctypes.c_uint8 * nbytes).from_address(address), np.uint8)
+
+
 @dataclass
 class Stream:
     todo: deque[Callable[[], None]] = field(default_factory=deque)
@@ -45,20 +50,20 @@ class Faults:
 
 
 class FakeDriver:
-    """kernels: by name, what a launch does, given the driver and the struct's bytes."""
+    """run_kernel: what a launch does when its turn comes, such as tests/kernels/emulator's `launch`."""
 
     dlpack_type = HOST
 
     def __init__(
         self,
-        kernels: dict[str, Callable[[FakeDriver, bytes], None]] | None = None,
+        run_kernel: Callable[[str, Any, Any, int, bytes], None] | None = None,
         faults: Faults | None = None,
         integrated: bool = False,
         no_graphs: str = "",
     ) -> None:
         self.gpu = Gpu("Fake GPU", 0, (8, 7), integrated, 16, 1 << 30, 2e11, (13, 0), (13, 0))
         self.no_graphs = no_graphs
-        self.kernels, self.faults = kernels or {}, faults or Faults()
+        self.run_kernel, self.faults = run_kernel, faults or Faults()
         self.calls: list[str] = []
         self.counts: Counter[str] = Counter()
         self.memory: dict[int, np.ndarray] = {}
@@ -99,6 +104,11 @@ class FakeDriver:
             if start <= address and address + nbytes <= start + len(array):
                 return array[address - start : address - start + nbytes]
         raise AssertionError(f"no memory at {address:#x} + {nbytes}")
+
+    def give_host_work(self, stream: int, step: Callable[[], None]) -> None:
+        """What a runtime would enqueue: done in its turn, and recorded where the stream is."""
+        self._note("host_work")
+        self._give(stream, step)
 
     # The driver
 
@@ -167,8 +177,6 @@ class FakeDriver:
 
         def function(name: str) -> int:
             self._note("function")
-            if name not in self.kernels:
-                raise DeviceError(f"no kernel {name}")
             self._names.append(name)
             return len(self._names) - 1
 
@@ -177,8 +185,9 @@ class FakeDriver:
     def launch(self, function: int, grid: Any, block: Any, shared_bytes: int, arguments: bytes, stream: int) -> None:
         self._note("launch", DeviceError("Fake GPU: starting a kernel failed."))
         assert all(side > 0 for side in (*grid, *block))
-        kernel = self.kernels[self._names[function]]
-        self._give(stream, lambda: kernel(self, arguments))
+        name, run_kernel = self._names[function], self.run_kernel
+        assert run_kernel is not None
+        self._give(stream, lambda: run_kernel(name, grid, block, shared_bytes, arguments))
 
     def synchronize(self, stream: int) -> None:
         self._note("synchronize")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_driver import FakeDriver, Faults
+from fake_driver import FakeDriver, Faults, memory_at
 
 from gcpp_edge.device.cuda import CudaDevice, open_on
 from gcpp_edge.device.driver import Launch
@@ -25,22 +25,27 @@ U8 = np.dtype(np.uint8)
 class Kernels:
     """target = source + amount, on bytes: enough of a kernel to see what ran on what."""
 
-    def __init__(self, launch: Launch) -> None:
-        self._launch = launch
+    def __init__(self, launch: Launch, scratch: Callable[[int], int]) -> None:
+        self._launch, self._scratch = launch, scratch
 
     def add(self, source: Any, target: Any, amount: int) -> None:
         arguments = struct.pack("QQQQ", source.address, target.address, source.nbytes, amount)
         self._launch("gcpp_add_cuda", (1, 1, 1), (32, 1, 1), 0, arguments)
 
+    def add_twice(self, source: Any, target: Any, amount: int) -> None:
+        """By way of scratch memory."""
+        between = self._scratch(source.nbytes)
+        for addresses in ((source.address, between), (between, target.address)):
+            self._launch(
+                "gcpp_add_cuda", (1, 1, 1), (32, 1, 1), 0, struct.pack("QQQQ", *addresses, source.nbytes, amount)
+            )
+
     cam = heatmap = overlay = guided = preprocess = add
 
 
-def add(driver: FakeDriver, arguments: bytes) -> None:
+def run_kernel(name: str, grid: Any, block: Any, shared_bytes: int, arguments: bytes) -> None:
     source, target, nbytes, amount = struct.unpack("QQQQ", arguments)
-    driver.view(target, nbytes)[:] = driver.view(source, nbytes) + np.uint8(amount)
-
-
-KERNELS = {"gcpp_add_cuda": add}
+    memory_at(target, nbytes)[:] = memory_at(source, nbytes) + np.uint8(amount)
 
 
 class Opened:
@@ -50,7 +55,7 @@ class Opened:
         self.drivers: list[FakeDriver] = []
 
         def open_driver() -> FakeDriver:
-            self.drivers.append(FakeDriver(KERNELS, **options))
+            self.drivers.append(FakeDriver(run_kernel, **options))
             return self.drivers[-1]
 
         self.device: CudaDevice = open_on(open_driver, lambda _: b"image", Kernels)
@@ -161,6 +166,23 @@ def test_nothing_is_allocated_once_a_frame_was_recorded(opened) -> None:
         assert device.download(target)[0] == 999
 
     device.perform(work)
+
+
+def test_scratch_memory_grows_and_older_recordings_keep_theirs(opened) -> None:
+    one = opened()
+    device = one.device
+
+    def work() -> None:
+        for number in range(4):
+            for size in (100, 70_000, 200_000):
+                source, out = (buffers.setdefault((name, size), device.allocate((size,), U8)) for name in "so")
+                device.upload(np.full(size, number, np.uint8), source)
+                device.replay(size, lambda s=source, o=out: device.kernels.implementation.add_twice(s, o, 3))
+                assert (device.download(out) == number + 6).all()
+
+    buffers: dict[Any, Any] = {}
+    device.perform(work)
+    assert one.driver.counts["replay"] == 9
 
 
 def test_a_frame_whose_rows_lie_apart_is_packed(opened) -> None:
@@ -499,7 +521,7 @@ def test_a_device_on_a_callers_stream_works_between_what_that_holds() -> None:
     drivers: list[FakeDriver] = []
 
     def open_driver() -> FakeDriver:
-        drivers.append(FakeDriver(KERNELS))
+        drivers.append(FakeDriver(run_kernel))
         assert drivers[0].caller_stream() == 1000
         return drivers[0]
 
@@ -584,7 +606,7 @@ def _open_and_run(faults: Faults, drivers: list[FakeDriver]) -> None:
     one.drivers = drivers
 
     def open_driver() -> FakeDriver:
-        drivers.append(FakeDriver(KERNELS, faults=faults))
+        drivers.append(FakeDriver(run_kernel, faults=faults))
         return drivers[0]
 
     one.device = open_on(open_driver, lambda _: b"image", Kernels)

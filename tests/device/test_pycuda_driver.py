@@ -462,10 +462,11 @@ def test_a_missing_pycuda_names_its_install_line(monkeypatch: pytest.MonkeyPatch
 
 
 REAL = """
-import ctypes, os, struct, sys
+import atexit, ctypes, os, struct, sys
 sys.setdlopenflags(os.RTLD_LAZY | os.RTLD_GLOBAL)  # the library has only what we call
 fake = ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
 fake.fake_report.restype = ctypes.c_char_p
+atexit.register(lambda: print(fake.fake_report().decode(), flush=True))  # the last one to be called
 sys.path.append(sys.argv[2])
 import numpy as np
 from gcpp_edge.device.cuda import open_on
@@ -473,7 +474,7 @@ from gcpp_edge.device.pycuda_driver import open_pycuda_driver
 from gcpp_edge.errors import DeviceError, DeviceLostError
 
 class Kernels:
-    def __init__(self, launch):
+    def __init__(self, launch, scratch):
         self.launch = launch
     def double(self, source, target):
         arguments = struct.pack("QQQ", source.address, target.address, source.size)
@@ -519,8 +520,7 @@ try:
     device.perform(frames)
 except DeviceLostError as error:
     print("lost:", error)
-device.close()
-print(fake.fake_report().decode())
+exec(sys.argv[3])
 """
 
 
@@ -538,9 +538,9 @@ def libcuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def run_real(libcuda: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_real(libcuda: Path, end: str = "device.close()", **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", REAL, str(libcuda), str(Path(__file__).parent)],
+        [sys.executable, "-c", REAL, str(libcuda), str(Path(__file__).parent), end],
         env={**os.environ, "LD_LIBRARY_PATH": str(libcuda.parent), **environment},
         capture_output=True,
         text=True,
@@ -555,6 +555,42 @@ def test_pycuda_and_cuda_bindings_themselves_do_all_of_it(libcuda: Path) -> None
     counts = dict(pair.split("=") for pair in done.stdout.splitlines()[-1].split())
     assert set(counts.values()) == {"0"}, counts
     assert "PyCUDA" not in done.stderr
+
+
+ENDS = {
+    "nobody closes it": ("", 0),
+    "it is dropped": ("import gc; del device, frames; gc.collect()", 0),
+    "an error ends the program": ("raise ValueError('oh')", 1),
+    "an error in its work does": ("device.perform(lambda: 1 // 0)", 1),
+    "the program exits in its work": ("device.perform(lambda: sys.exit(3))", 3),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_everything_is_given_back_however_the_program_ends(libcuda: Path, name: str) -> None:
+    end, status = ENDS[name]
+    done = run_real(libcuda, end)
+    assert done.returncode == status, done.stderr
+    counts = dict(pair.split("=") for pair in done.stdout.splitlines()[-1].split())
+    assert set(counts.values()) == {"0"}, counts
+    assert "PyCUDA" not in done.stderr
+
+
+def test_a_forked_child_leaves_cleanly(libcuda: Path) -> None:
+    child = "import gc; child = os.fork() == 0\nif child: del device, frames; gc.collect(); sys.exit(0)\nos.wait()"
+    done = run_real(libcuda, child)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("retained=0")
+
+
+def test_downloaded_arrays_may_be_read_after_it_is_closed(libcuda: Path) -> None:
+    end = (
+        "kept = device.perform(lambda: device.download(device.allocate((1 << 20,), np.uint8)))\n"
+        "device.close()\nassert kept.sum() == 0\nprint(fake.fake_report().decode())"
+    )
+    done = run_real(libcuda, end)
+    assert done.returncode == 0, done.stderr
+    assert "retained=1 depth=0 memory=0 pinned=1" in done.stdout  # its context stays for it
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
