@@ -165,10 +165,11 @@ class CudaDevice:
         self._transfers.fetch(buffer)
 
     def replay(self, key: Hashable | None, work: Callable[[], None]) -> None:
-        """The first time the work is done as it is, the second time recorded and checked, then replayed.
+        """The first time the work is done as it is, the second time recorded too and checked, then replayed.
 
-        That second time it is called twice. Work that cannot be recorded, and a recording whose results differ by more
-        than recordings.TOLERANCE, are done call by call from then on; a warning on the log says so, once a key.
+        That second time it is called twice, or three times. Work that cannot be recorded, and a recording whose results
+        differ by more than recordings.TOLERANCE, are done call by call from then on; a warning on the log says so, once
+        a key.
         """
         if self._is_working:
             raise DeviceError("replay within replayed work.")

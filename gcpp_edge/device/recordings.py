@@ -75,20 +75,23 @@ class Recordings:
         self._transfers.fetched = list(recording.fetched)
 
     def _recorded(self, key: Hashable, work: Callable[[], None]) -> _Recording:
-        """Recorded, and done: with the recording, then as it is, with the same inputs; the latter's results stay."""
+        """Done as it is, recorded right after it, and replayed with the same inputs, which must give the same.
+
+        A runtime that was last asked for another shape would otherwise make itself ready within the recording.
+        """
+        self._do(work)
+        expected, fetched = self._transfers.results(), self._transfers.fetched
         try:
             graph = self._capture(work)
         except DeviceLostError:
             raise
         except GcppError as error:
             _log.warning("A frame cannot be recorded as a CUDA graph, so it runs call by call: %s (%r)", error, key)
-            self._do(work)
+            self._transfers.fetched = fetched
             return _REFUSED
-        recording = _Recording(graph, list(self._transfers.fetched))
+        recording = _Recording(graph, self._transfers.fetched)
         self._replay(recording)
-        replayed = self._transfers.results()
-        self._do(work)
-        difference = max(map(_difference, replayed, self._transfers.results()), default=0.0)
+        difference = max(map(_difference, self._transfers.results(), expected), default=0.0)
         if difference <= 1.0:
             return recording
         self._give_back(recording)
@@ -98,6 +101,7 @@ class Recordings:
             difference,
             key,
         )
+        self._do(work)
         return _REFUSED
 
     def _capture(self, work: Callable[[], None]) -> Any:
