@@ -297,6 +297,7 @@ def _built(
         "gcpp_edge": package_version(),
         **fresh.document,
     }
+    document = json.loads(json.dumps(document))  # as it will be read
     path = (folder or engine_folder()) / f"{wanted.key}{ENGINE}"
     entry = Entry(path, wanted, document)
     loaded = load(data, document)  # an engine that does not load is not kept
