@@ -409,6 +409,15 @@ def test_a_lock_that_was_left_behind_stops_nobody(make_model, builds, caplog) ->
     assert obtain(path)[1] is True and complaints(caplog) == []
 
 
+def test_a_disk_without_locks_is_no_error(make_model, builds, monkeypatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(engine_cache.fcntl, "flock", refuse)
+    path = make_model().path
+    assert obtain(path)[1] is True and obtain(path)[1] is False
+
+
 # what a model is known by
 
 
