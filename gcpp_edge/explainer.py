@@ -46,6 +46,7 @@ def load(
     threads: int = 0,
     spin: bool = False,
     tf32: bool = False,
+    max_batch: int = 1,
 ) -> Explainer:
     """An explainer for the explained model at `path`; a context manager.
 
@@ -53,14 +54,17 @@ def load(
     used; the explainer's `backend` is its name, and `passed_over` says why those before it cannot. level: what is
     loaded at once, "map" or "guided"; the other is loaded when first asked for. method: the default of its calls, else
     the file's. threads: 0 leaves the number to the runtime. spin: waiting threads burn their cores for a lower latency.
-    tf32: on a GPU, float32 products in TF32: faster, and about three digits instead of seven.
+    tf32: on a GPU, float32 products in TF32: faster, and about three digits instead of seven. max_batch: the most
+    frames that TensorRT takes at once, which must know before it builds; it works through longer lists in parts.
     Raises ModelError (NotExplainedError, ContractVersionError), MethodError, InputError, MissingDependencyError,
     DeviceError.
     """
     if not 0 <= threads <= MAX_THREADS:
         raise InputError(f"threads: expected 0 (the runtime's choice) to {MAX_THREADS}, found {threads}.")
+    if max_batch < 1:
+        raise InputError(f"max_batch: expected at least 1, found {max_batch}.")
     names = backends_for(device)
-    file, options = read_model_file(path), RuntimeOptions(threads, spin, tf32=tf32)
+    file, options = read_model_file(path), RuntimeOptions(threads, spin, max_batch=max_batch, tf32=tf32)
     passed_over: dict[str, str] = {}
     for name in names[:-1]:
         reason = BACKENDS[name].why_not()

@@ -54,7 +54,7 @@ def check_frame(frame: Any, format: str, where: str = "frame") -> Frame:
     Raises FrameError for another type, dtype or shape than the format's, and for an empty frame.
     """
     expected = expected_frame(format)
-    if hasattr(frame, "__cuda_array_interface__"):
+    if not isinstance(frame, np.ndarray) and hasattr(frame, "__cuda_array_interface__"):
         raise FrameError(
             f"{where}: it lies on a GPU, where this explainer does not run and pictures are not drawn afterwards. Load "
             "the model with device='cuda' or 'tensorrt', ask for pictures in the call (make=), or pass a NumPy array."

@@ -1,7 +1,7 @@
 """Frames that lie on a GPU already: checked like those of the host, and never copied to it.
 
-What counts is the CUDA array interface, which PyTorch, CuPy, Numba, PyCUDA and OpenCV's GpuMat wrappers have.
-Source: numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html
+They have the CUDA array interface (PyTorch, CuPy, Numba, PyCUDA) or DLPack (these, TensorFlow, JAX).
+Sources: numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html, dmlc.github.io/dlpack/latest/python_spec.html
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gcpp_edge.device.dlpack import CUDA, CUDA_MANAGED
 from gcpp_edge.errors import FrameError
 from gcpp_edge.frames import expected_frame, frame_fits
 
@@ -23,14 +24,21 @@ class GpuFrame(NamedTuple):
 
 
 def is_on_gpu(frame: Any) -> bool:
-    """Whether it has the CUDA array interface."""
-    return not isinstance(frame, np.ndarray) and hasattr(frame, "__cuda_array_interface__")
+    """Whether it is an array in a GPU's memory."""
+    if isinstance(frame, np.ndarray):
+        return False
+    if hasattr(frame, "__cuda_array_interface__"):
+        return True
+    return hasattr(frame, "__dlpack_device__") and int(frame.__dlpack_device__()[0]) in (CUDA, CUDA_MANAGED)
 
 
 def check_gpu_frame(frame: Any, format: str, where: str = "frame") -> GpuFrame:
     """The frame described. Raises FrameError for another dtype or shape than the format's."""
-    interface = frame.__cuda_array_interface__
-    found = GpuFrame(frame, tuple(interface["shape"]), np.dtype(interface["typestr"]))
+    interface = getattr(frame, "__cuda_array_interface__", None)
+    if interface is not None:
+        found = GpuFrame(frame, tuple(interface["shape"]), np.dtype(interface["typestr"]))
+    else:  # libraries spell dtypes their own way: "torch.uint8"
+        found = GpuFrame(frame, tuple(frame.shape), np.dtype(str(frame.dtype).rpartition(".")[2]))
     if not frame_fits(found.shape, found.dtype, format):
         raise FrameError(
             f"{where}: expected {expected_frame(format)}, found {found.dtype} {found.shape} on a GPU. "

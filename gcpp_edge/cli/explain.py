@@ -109,7 +109,7 @@ def explain(
     colormap: Annotated[str, typer.Option(help="Colours of overlays.")] = "jet",
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the peak that a box encloses.")] = 0.25,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 leaves it to choose.")] = 0,
-    device: Annotated[str, typer.Option(help="Where to run: auto or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="Where to run: auto, tensorrt, cuda or cpu.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help=terminal.JSON_HELP)] = False,
 ) -> None:
     """Says which class the network sees in each picture and, with -o, draws where it looked.

@@ -100,3 +100,91 @@ def test_nothing_is_allocated_a_frame(make_model, random_frame, drivers) -> None
             if seed == 2:
                 before = drivers[0].counts["allocate"], drivers[0].counts["allocate_host"]
         assert before == (drivers[0].counts["allocate"], drivers[0].counts["allocate_host"])
+
+
+@pytest.mark.parametrize("format", ["bgr", "rgba"])
+def test_pictures_are_drawn_on_the_gpu_and_alone_come_back(make_model, random_frame, drivers, format) -> None:
+    path = make_model(constant=False).path
+    with gcpp_edge.load(path, device="cuda") as gpu:
+        for seed in range(4):
+            frame = random_frame(37, 50, 4 if format == "rgba" else 3, seed=seed)
+            found = gpu(frame, make=("heatmap", "overlay"), format=format)
+            np.testing.assert_allclose(found.made["heatmap"], found.heatmap(), rtol=0, atol=1e-5)
+            apart = np.abs(found.made["overlay"].astype(int) - found.overlay())
+            assert apart.max() <= 3 and (apart > 1).mean() < 0.01  # a colour beside, where a value rounds the other way
+            assert found.on_device["overlay"].shape == frame.shape
+            assert set(found.on_device) == {"map", "heatmap", "overlay"}
+    assert drivers[0].leaks == {}
+
+
+def test_what_the_gpu_cannot_draw_is_drawn_on_the_host(make_model, random_frame, drivers) -> None:
+    with gcpp_edge.load(make_model().path, device="cuda") as gpu:
+        found = gpu(random_frame(20, 30, 0), make="overlay", format="gray")
+        np.testing.assert_array_equal(found.made["overlay"], found.overlay())
+        assert found.on_device == {}
+
+
+def test_frames_of_a_stream_overlap_and_keep_their_order(make_model, random_frame, drivers) -> None:
+    path, frames = make_model(constant=False).path, [random_frame(30, 40, seed=seed) for seed in range(7)]
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        taken: list[int] = []
+
+        def source():
+            for number, frame in enumerate(frames):
+                taken.append(number)
+                yield frame
+
+        for number, found in enumerate(gpu.each(source(), make="overlay")):
+            assert found.frame is frames[number]
+            assert len(taken) == min(number + 3, 7)  # two are under way while the third is taken
+            same(found, host(frames[number]))
+            assert np.abs(found.made["overlay"].astype(int) - found.overlay()).max() <= 3
+    assert drivers[0].leaks == {}
+
+
+class OnGpu:
+    """An array of somebody else's in the GPU's memory."""
+
+    def __init__(self, gpu, array: np.ndarray) -> None:
+        self.buffer = gpu._device.perform(lambda: self._filled(gpu._device, array))
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (self.buffer.address, False),
+            "version": 3,
+            "stream": None,
+        }
+
+    @staticmethod
+    def _filled(device, array):
+        buffer = device.allocate(array.shape, array.dtype)
+        device.upload(array, buffer)
+        return buffer
+
+
+def test_a_frame_on_the_gpu_is_explained_like_its_copy_on_the_host(make_model, random_frame, drivers) -> None:
+    with gcpp_edge.load(make_model(constant=False).path, device="cuda") as gpu:
+        for seed in range(3):
+            frame = random_frame(30, 40, seed=seed)
+            found, expected = gpu(OnGpu(gpu, frame), make="overlay"), gpu(frame, make="overlay")
+            same_map = np.allclose(found.map, expected.map, rtol=1e-5)
+            assert same_map and np.array_equal(found.made["overlay"], expected.made["overlay"])
+        with pytest.raises(gcpp_edge.FrameError, match="lies on a GPU"):
+            found.overlay()
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((30, 40), np.uint8), ((30, 40, 3), np.float32), ((3, 30, 40), np.uint8)])
+def test_a_frame_on_the_gpu_of_another_kind_is_refused(make_model, drivers, shape, dtype) -> None:
+    with (
+        gcpp_edge.load(make_model().path, device="cuda") as gpu,
+        pytest.raises(gcpp_edge.FrameError, match="on a GPU. Channels come last"),
+    ):
+        gpu(OnGpu(gpu, np.zeros(shape, dtype)))
+
+
+def test_a_frame_on_the_gpu_is_refused_where_the_cpu_works(make_model, drivers) -> None:
+    path = make_model().path
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        frame = OnGpu(gpu, np.zeros((30, 40, 3), np.uint8))
+        with pytest.raises(gcpp_edge.FrameError, match="lies on a GPU"):
+            host(frame)
