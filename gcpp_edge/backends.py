@@ -22,12 +22,13 @@ class Backend(NamedTuple):
     device: str
     runtime: str
     why_not: Callable[[], str]
+    by_name_alone: bool = False  # auto leaves it out
 
 
 def backends_for(name: str = AUTO) -> tuple[str, ...]:
     """The names to try in turn. Raises InputError for an unknown one."""
     if name == AUTO:
-        return tuple(BACKENDS)
+        return tuple(name for name, backend in BACKENDS.items() if not backend.by_name_alone)
     if name not in BACKENDS:
         raise InputError(f"Unknown device {name!r}. Known: {', '.join((AUTO, *BACKENDS))}.")
     return (name,)
@@ -50,6 +51,10 @@ def _no_tensorrt() -> str:
 
 
 def _no_cuda_provider() -> str:
+    return _no_provider("CUDA")
+
+
+def _no_provider(name: str) -> str:
     reason = _no_gpu()
     if reason:
         return reason
@@ -57,13 +62,14 @@ def _no_cuda_provider() -> str:
         import onnxruntime
     except ImportError:
         return "ONNX Runtime is not installed: pip install onnxruntime-gpu"
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return "this ONNX Runtime has no CUDA provider: pip install onnxruntime-gpu in its place"
+    if f"{name}ExecutionProvider" not in onnxruntime.get_available_providers():
+        return f"this ONNX Runtime has no {name} provider: pip install onnxruntime-gpu in its place"
     return ""
 
 
 BACKENDS = {
     "tensorrt": Backend("cuda", "tensorrt", _no_tensorrt),
     "cuda": Backend("cuda", "onnxruntime", _no_cuda_provider),
+    "cuda-tensorrt": Backend("cuda", "onnxruntime-tensorrt", lambda: _no_provider("Tensorrt"), by_name_alone=True),
     "cpu": Backend("cpu", "onnxruntime", lambda: ""),
 }

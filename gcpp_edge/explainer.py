@@ -51,11 +51,12 @@ def load(
     """An explainer for the explained model at `path`; a context manager.
 
     device: "tensorrt", "cuda" (ONNX Runtime on an NVIDIA GPU), "cpu", or "auto" for the first of them that can be
-    used; the explainer's `backend` is its name, and `passed_over` says why those before it cannot. level: what is
-    loaded at once, "map" or "guided"; the other is loaded when first asked for. method: the default of its calls, else
-    the file's. threads: 0 leaves the number to the runtime. spin: waiting threads burn their cores for a lower latency.
-    tf32: on a GPU, float32 products in TF32: faster, and about three digits instead of seven. max_batch: the most
-    frames that TensorRT takes at once, which must know before it builds; it works through longer lists in parts.
+    used; "cuda-tensorrt" is ONNX Runtime with its own TensorRT provider. The explainer's `backend` is its name, and
+    `passed_over` says why those before it cannot. level: what is loaded at once, "map" or "guided"; the other is loaded
+    when first asked for. method: the default of its calls, else the file's. threads: 0 leaves the number to the
+    runtime. spin: waiting threads burn their cores for a lower latency. tf32: on a GPU, float32 products in TF32:
+    faster, and about three digits instead of seven. max_batch: the most frames that TensorRT takes at once, which must
+    know before it builds; it works through longer lists in parts.
     Raises ModelError (NotExplainedError, ContractVersionError), MethodError, InputError, MissingDependencyError,
     DeviceError.
     """

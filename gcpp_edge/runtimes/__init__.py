@@ -70,6 +70,7 @@ class RuntimeOptions(NamedTuple):
 
 RUNTIMES = {
     "onnxruntime": "gcpp_edge.runtimes.onnxruntime",
+    "onnxruntime-tensorrt": "gcpp_edge.runtimes.onnxruntime_tensorrt",
     "tensorrt": "gcpp_edge.runtimes.tensorrt",
 }
 CUTS_LEVELS = frozenset({"tensorrt"})  # they take the whole file and leave out what the level does not need

@@ -53,7 +53,7 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 model,
                 _session_options(onnxruntime, options, str(Path(where).resolve().parent)),
-                providers=_providers(device, options),
+                providers=self.providers(device, options),
                 enable_fallback=0,  # it would try the same again, and print that to standard output
             )
             self.inputs = tuple(_info(value, where) for value in self._session.get_inputs())
@@ -67,6 +67,18 @@ class OnnxRuntime:
         self._binding = self._session.io_binding()
         self._bound: dict[str, Any] = {}  # also keeps the buffers alive: ONNX Runtime holds bare addresses
         self._input_names = {value.name for value in self.inputs}
+
+    def providers(self, device: Device, options: RuntimeOptions) -> list[Any]:
+        """ONNX Runtime's words for where to work."""
+        if device.memory != CUDA:
+            return ["CPUExecutionProvider"]
+        chosen = {
+            "device_id": "0",
+            "user_compute_stream": str(device.stream),
+            "use_tf32": str(int(options.tf32)),
+            "cudnn_conv_algo_search": "EXHAUSTIVE",  # once a shape, before the first frame
+        }
+        return [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
 
     def bind(self, name: str, buffer: Any) -> None:
         """Read or write this C-contiguous buffer; binding the same one again costs nothing."""
@@ -115,18 +127,6 @@ def _import_onnxruntime() -> Any:
             "Install it: pip install 'gcpp-edge[onnxruntime]'"
         ) from error
     return onnxruntime
-
-
-def _providers(device: Device, options: RuntimeOptions) -> list[Any]:
-    if device.memory != CUDA:
-        return ["CPUExecutionProvider"]
-    chosen = {
-        "device_id": "0",
-        "user_compute_stream": str(device.stream),
-        "use_tf32": str(int(options.tf32)),
-        "cudnn_conv_algo_search": "EXHAUSTIVE",  # once a shape, before the first frame
-    }
-    return [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
 
 
 def _session_options(onnxruntime: Any, options: RuntimeOptions, weights_folder: str) -> Any:

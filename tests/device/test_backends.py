@@ -24,7 +24,7 @@ def test_a_name_is_itself() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="Unknown device 'tpu'. Known: auto, tensorrt, cuda, cpu."):
+    with pytest.raises(InputError, match="Unknown device 'tpu'. Known: auto, tensorrt, cuda, cuda-tensorrt, cpu."):
         backends_for("tpu")
 
 

@@ -132,7 +132,7 @@ def test_a_missing_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_an_unknown_runtime_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="Unknown runtime 'caffe'. Known: onnxruntime, tensorrt"):
+    with pytest.raises(InputError, match="Unknown runtime 'caffe'. Known: onnxruntime, onnxruntime-tensorrt, tensorrt"):
         open_runtime("caffe", b"", "small.onnx", RuntimeOptions(), open_device("cpu"))
 
 
