@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_driver import FakeDriver
+from fake_driver import FakeDriver, Faults
 
 import gcpp_edge
 from gcpp_edge import backends
 from gcpp_edge.device import DEVICES, open_device
 from gcpp_edge.device.cuda import CudaDevice, open_on
+from gcpp_edge.errors import DeviceLostError
 from gcpp_edge.runtimes import RUNTIMES
 from gcpp_edge.runtimes.onnxruntime import OnnxRuntime
 
@@ -39,12 +40,18 @@ class Enqueued(OnnxRuntime):
 
 
 @pytest.fixture
-def drivers(monkeypatch: pytest.MonkeyPatch) -> list[FakeDriver]:
+def faults() -> list[Faults]:
+    """Of the next device."""
+    return []
+
+
+@pytest.fixture
+def drivers(monkeypatch: pytest.MonkeyPatch, faults: list[Faults]) -> list[FakeDriver]:
     """Of every device that is opened as "cuda"."""
     opened: list[FakeDriver] = []
 
     def open_driver() -> FakeDriver:
-        opened.append(FakeDriver(emulator.launch))
+        opened.append(FakeDriver(emulator.launch, faults=faults.pop() if faults else None))
         return opened[-1]
 
     device: Any = types.ModuleType("a cuda device")
@@ -100,3 +107,73 @@ def test_nothing_is_allocated_a_frame(make_model, random_frame, drivers) -> None
             if seed == 2:
                 before = drivers[0].counts["allocate"], drivers[0].counts["allocate_host"]
         assert before == (drivers[0].counts["allocate"], drivers[0].counts["allocate_host"])
+
+
+def test_frames_of_a_stream_take_turns_in_two_slots(make_model, random_frame, drivers) -> None:
+    path = make_model().path
+    frames = [random_frame(40, 30, seed=seed) for seed in range(12)]
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        for found, frame in zip(gpu.each(frames), frames, strict=True):
+            same(found, host(frame))
+    assert len(drivers[0].streams) == 2
+    assert drivers[0].counts["replay"] >= 8
+
+
+def test_pictures_are_made_on_the_device(make_model, random_frame, drivers) -> None:
+    path = make_model().path
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        for seed in range(4):
+            frame = random_frame(40, 30, seed=seed)
+            found = gpu(frame, make=("heatmap", "overlay"))
+            same(found, host(frame))
+            np.testing.assert_allclose(found.made["heatmap"], host(frame).heatmap(), rtol=0, atol=1e-4)
+            differs = np.abs(found.made["overlay"].astype(int) - host(frame).overlay()).max(axis=-1) > 2
+            assert differs.mean() < 0.01
+
+
+class OnGpu:
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.ctypes.data, False),
+            "version": 3,
+            "stream": None,
+        }
+
+
+def test_a_frame_on_the_gpu_stays_there(make_model, random_frame, drivers) -> None:
+    path = make_model().path
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        for seed in range(4):
+            frame = random_frame(40, 30, seed=seed)
+            found, expected = gpu(OnGpu(frame)), host(frame)
+            assert found.class_index == expected.class_index
+            np.testing.assert_allclose(found.map, expected.map, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stream_that_is_left_early_closes_once_its_frames_are_done(make_model, random_frame, drivers) -> None:
+    """The network must not go while it works."""
+    with gcpp_edge.load(make_model().path, device="cuda") as gpu:
+        stream = gpu.each(random_frame(seed=seed) for seed in range(9))
+        for _ in range(4):
+            next(stream)
+        stream.close()
+    assert (drivers[0].closings, drivers[0].leaks) == (1, {})
+
+
+def test_a_lost_gpu_is_one_error_and_the_model_loads_again(make_model, random_frame, drivers, faults) -> None:
+    path, frame = make_model().path, random_frame()
+    with gcpp_edge.load(path, device="cuda") as gpu:
+        for _ in range(4):
+            gpu(frame)
+        total = len(drivers[0].calls)
+    for lost_at in range(1, total, 7):
+        faults.append(Faults(lost_at=lost_at))
+        with pytest.raises(DeviceLostError), gcpp_edge.load(path, device="cuda") as gpu:
+            for _ in range(4):
+                gpu(frame)
+        assert (drivers[-1].closings, drivers[-1].leaks) == (1, {}), lost_at
+    with gcpp_edge.load(path, device="cuda") as gpu:
+        gpu(frame)
