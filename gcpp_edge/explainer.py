@@ -270,8 +270,10 @@ class Explainer:
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
-                self._device.perform(self._inference.close)
-                self._device.close()
+                try:
+                    self._device.perform(self._inference.close)
+                finally:
+                    self._device.close()
 
     def __enter__(self) -> Explainer:
         return self

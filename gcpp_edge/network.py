@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from gcpp_edge import contract as names
 from gcpp_edge.contract import CLASS, CLASSES, MAP, PLAIN, Contract, Layer
 from gcpp_edge.device import Device
-from gcpp_edge.errors import ModelError
+from gcpp_edge.errors import DeviceError, ModelError
 from gcpp_edge.extra_inputs import BATCH, has_batch
 from gcpp_edge.frames import frame_shape
 from gcpp_edge.level_cache import model_at_level
@@ -113,7 +114,9 @@ class Network:
         self._capacity = count
 
     def close(self) -> None:
-        """Give back the runtime and the buffers."""
+        """Give back the runtime and the buffers, once nothing works with them."""
+        with suppress(DeviceError):  # of a lost device
+            self.device.wait()
         self.runtime.close()
         self._views.clear()
         self._free(self._buffers)

@@ -58,6 +58,9 @@ class Device(Protocol):
     def download(self, buffer: Buffer) -> NDArray[Any]:
         """What a buffer holds, as a host array: waits; valid until the next replay, or until the buffer is written."""
 
+    def wait(self) -> None:
+        """Until all that this slot was given is done."""
+
     def stage(self, name: Hashable, array: Any) -> Staged:
         """A frame (rows may lie apart) where `send` finds it; outside of the work. One frame a name."""
 

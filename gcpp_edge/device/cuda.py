@@ -20,7 +20,7 @@ from gcpp_edge.device.driver import Dimensions, Driver, Gpu, Launch
 from gcpp_edge.device.recordings import Recordings
 from gcpp_edge.device.transfers import StagedFrame, Transfers
 from gcpp_edge.device.worker import Worker
-from gcpp_edge.errors import DeviceError
+from gcpp_edge.errors import DeviceError, DeviceLostError
 from gcpp_edge.kernels import KernelTable
 from gcpp_edge.kernels.interface import Implementation
 
@@ -136,7 +136,10 @@ class CudaDevice:
 
     def free(self, buffer: CudaBuffer) -> None:
         """What `allocate` gave, and every view of it; recordings are forgotten. More than once does no harm."""
-        self._transfers.free(buffer.allocation)
+        try:
+            self._transfers.free(buffer.allocation)
+        except DeviceLostError as error:  # what could not be given back goes when the device is closed
+            _log.debug("while freeing a buffer: %s", error)
 
     def upload(self, array: NDArray[Any], buffer: CudaBuffer) -> None:
         """The array may be changed at once. Not within work that is recorded: it would be its values for good."""
@@ -147,6 +150,10 @@ class CudaDevice:
     def download(self, buffer: CudaBuffer) -> NDArray[Any]:
         """A view of the buffer's twin in page-locked memory; copy what must outlive the next frame or the device."""
         return self._transfers.download(buffer)
+
+    def wait(self) -> None:
+        """Until the slot's stream is empty. Raises DeviceLostError."""
+        self._transfers.wait()
 
     def stage(self, name: Hashable, array: Any) -> StagedFrame:
         """A host array, or one on this GPU by __cuda_array_interface__ or DLPack, which never sees the host.

@@ -20,7 +20,6 @@ Launch: TypeAlias = Callable[
 
 Module: TypeAlias = Callable[[str], int]  # from a kernel's name to what `launch` takes
 
-LEGACY_STREAM = 1  # the default stream by its handle, as __cuda_array_interface__ and DLPack write it
 PER_THREAD_STREAM = 2  # means another stream on every thread, so nothing on our thread can wait for the caller's
 
 

@@ -56,6 +56,9 @@ class HostDevice:
         """The buffer itself: it already lies on the host."""
         return buffer
 
+    def wait(self) -> None:
+        """It is done."""
+
     def stage(self, name: Hashable, array: NDArray[Any]) -> NDArray[Any]:
         """The array: it already lies where the kernels find it."""
         return array

@@ -563,11 +563,11 @@ def test_the_time_between_two_points_is_taken(opened) -> None:
     assert device.perform(lambda: device.elapsed_ms(device.timestamp(), device.timestamp())) == 1.0
 
 
-def frames_until_it_fails(one: Opened) -> None:
-    """Both slots, a frame that grows, frames on the GPU, a buffer that is freed."""
+def frames_until_it_fails(one: Opened) -> int:
+    """Both slots, a frame that grows, frames on the GPU, a buffer that is freed. Returns the calls before that."""
     device = one.device
 
-    def work() -> None:
+    def work() -> int:
         slots = [device.slot(0), device.slot(1)]
         outs = [slot.allocate((9, 6, 3), U8) for slot in slots]
         for number in range(8):
@@ -576,15 +576,16 @@ def frames_until_it_fails(one: Opened) -> None:
             slot.upload(np.zeros((3, 3), np.uint8), out[8, 3:6])
             one.frame(slot, OnGpu(frame) if number == 5 else frame, out)
             assert np.array_equal(slot.download(out)[: len(frame)], frame + 1)
+        calls = len(one.driver.calls)
         device.free(outs[0])
+        return calls
 
-    device.perform(work)
+    return device.perform(work)
 
 
 def test_whatever_fails_wherever_it_is_one_clear_error_and_nothing_is_left() -> None:
     whole = Opened()
-    frames_until_it_fails(whole)
-    total, names = len(whole.driver.calls), whole.driver.counts
+    total, names = frames_until_it_fails(whole), whole.driver.counts
     whole.device.close()
     assert not whole.driver.leaks
     for lost_at in range(1, total + 1):

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_driver import FakeDriver
+from fake_driver import FakeDriver, Faults
 
 import gcpp_edge
 from gcpp_edge import backends
 from gcpp_edge.device import DEVICES, open_device
 from gcpp_edge.device.cuda import CudaDevice, open_on
+from gcpp_edge.errors import DeviceLostError
 from gcpp_edge.runtimes import RUNTIMES
 from gcpp_edge.runtimes.onnxruntime import OnnxRuntime
 
@@ -39,12 +40,18 @@ class Enqueued(OnnxRuntime):
 
 
 @pytest.fixture
-def drivers(monkeypatch: pytest.MonkeyPatch) -> list[FakeDriver]:
+def faults() -> list[Faults]:
+    """Of the next device."""
+    return []
+
+
+@pytest.fixture
+def drivers(monkeypatch: pytest.MonkeyPatch, faults: list[Faults]) -> list[FakeDriver]:
     """Of every device that is opened as "cuda"."""
     opened: list[FakeDriver] = []
 
     def open_driver() -> FakeDriver:
-        opened.append(FakeDriver(emulator.launch))
+        opened.append(FakeDriver(emulator.launch, faults=faults.pop() if faults else None))
         return opened[-1]
 
     device: Any = types.ModuleType("a cuda device")
@@ -102,6 +109,64 @@ def test_nothing_is_allocated_a_frame(make_model, random_frame, drivers) -> None
         assert before == (drivers[0].counts["allocate"], drivers[0].counts["allocate_host"])
 
 
+def test_frames_of_a_stream_take_turns_in_two_slots(make_model, random_frame, drivers) -> None:
+    path = make_model().path
+    frames = [random_frame(40, 30, seed=seed) for seed in range(12)]
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        for found, frame in zip(gpu.each(frames), frames, strict=True):
+            same(found, host(frame))
+    assert len(drivers[0].streams) == 2
+    assert drivers[0].counts["replay"] >= 8
+
+
+class OnGpu:
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.ctypes.data, False),
+            "version": 3,
+            "stream": None,
+        }
+
+
+def test_a_frame_on_the_gpu_stays_there(make_model, random_frame, drivers) -> None:
+    path = make_model().path
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        for seed in range(4):
+            frame = random_frame(40, 30, seed=seed)
+            found, expected = gpu(OnGpu(frame)), host(frame)
+            assert found.class_index == expected.class_index
+            np.testing.assert_allclose(found.map, expected.map, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stream_that_is_left_early_closes_once_its_frames_are_done(make_model, random_frame, drivers) -> None:
+    """The network must not go while it works."""
+    with gcpp_edge.load(make_model().path, device="cuda") as gpu:
+        stream = gpu.each(random_frame(seed=seed) for seed in range(9))
+        for _ in range(4):
+            next(stream)
+        stream.close()
+    assert (drivers[0].closings, drivers[0].leaks) == (1, {})
+
+
+def test_a_lost_gpu_is_one_error_and_the_model_loads_again(make_model, random_frame, drivers, faults) -> None:
+    path, frame = make_model().path, random_frame()
+    with gcpp_edge.load(path, device="cuda") as gpu:
+        for _ in range(4):
+            gpu(frame)
+        total = len(drivers[0].calls)
+    for lost_at in range(1, total, 7):
+        faults.append(Faults(lost_at=lost_at))
+        with pytest.raises(DeviceLostError), gcpp_edge.load(path, device="cuda") as gpu:
+            for _ in range(4):
+                gpu(frame)
+        assert (drivers[-1].closings, drivers[-1].leaks) == (1, {}), lost_at
+    with gcpp_edge.load(path, device="cuda") as gpu:
+        gpu(frame)
+
+
 @pytest.mark.parametrize("format", ["bgr", "rgba"])
 def test_pictures_are_drawn_on_the_gpu_and_alone_come_back(make_model, random_frame, drivers, format) -> None:
     path = make_model(constant=False).path
@@ -142,49 +207,18 @@ def test_frames_of_a_stream_overlap_and_keep_their_order(make_model, random_fram
     assert drivers[0].leaks == {}
 
 
-class OnGpu:
-    """An array of somebody else's in the GPU's memory."""
-
-    def __init__(self, gpu, array: np.ndarray) -> None:
-        self.buffer = gpu._device.perform(lambda: self._filled(gpu._device, array))
-        self.__cuda_array_interface__ = {
-            "shape": array.shape,
-            "typestr": array.dtype.str,
-            "data": (self.buffer.address, False),
-            "version": 3,
-            "stream": None,
-        }
-
-    @staticmethod
-    def _filled(device, array):
-        buffer = device.allocate(array.shape, array.dtype)
-        device.upload(array, buffer)
-        return buffer
-
-
-def test_a_frame_on_the_gpu_is_explained_like_its_copy_on_the_host(make_model, random_frame, drivers) -> None:
-    with gcpp_edge.load(make_model(constant=False).path, device="cuda") as gpu:
-        for seed in range(3):
-            frame = random_frame(30, 40, seed=seed)
-            found, expected = gpu(OnGpu(gpu, frame), make="overlay"), gpu(frame, make="overlay")
-            same_map = np.allclose(found.map, expected.map, rtol=1e-5)
-            assert same_map and np.array_equal(found.made["overlay"], expected.made["overlay"])
-        with pytest.raises(gcpp_edge.FrameError, match="lies on a GPU"):
-            found.overlay()
-
-
 @pytest.mark.parametrize(("shape", "dtype"), [((30, 40), np.uint8), ((30, 40, 3), np.float32), ((3, 30, 40), np.uint8)])
 def test_a_frame_on_the_gpu_of_another_kind_is_refused(make_model, drivers, shape, dtype) -> None:
     with (
         gcpp_edge.load(make_model().path, device="cuda") as gpu,
         pytest.raises(gcpp_edge.FrameError, match="on a GPU. Channels come last"),
     ):
-        gpu(OnGpu(gpu, np.zeros(shape, dtype)))
+        gpu(OnGpu(np.zeros(shape, dtype)))
 
 
 def test_a_frame_on_the_gpu_is_refused_where_the_cpu_works(make_model, drivers) -> None:
     path = make_model().path
     with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
-        frame = OnGpu(gpu, np.zeros((30, 40, 3), np.uint8))
+        frame = OnGpu(np.zeros((30, 40, 3), np.uint8))
         with pytest.raises(gcpp_edge.FrameError, match="lies on a GPU"):
             host(frame)
