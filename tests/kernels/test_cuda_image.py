@@ -24,7 +24,7 @@ def test_nvcc_compiles_them_for_every_architecture_without_warnings(tmp_path):
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in ARCHS if f"sm_{arch}" in known]
     assert codes
     source = cuda_sources.FOLDER / "cuda" / cuda_sources.MAIN
-    flags = ["-std=c++17", "--threads=0", "-Werror", "all-warnings", "-Xptxas=-warn-spills"]
+    flags = ["-std=c++17", "--threads=0", "-Werror", "all-warnings"]
     command = [NVCC, *flags, *codes, "-fatbin", "-o", str(tmp_path / "gcpp.fatbin"), str(source)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0 and not result.stderr, result.stderr
