@@ -81,4 +81,4 @@ bench: $(VENV)/installed-for-tests  ## measure on this machine; results go to be
 	@for script in $(filter-out $(NOT_HERE),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove .venv and everything that was made
-	rm -rf $(VENV) build dist demo *.egg-info kernels/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo *.egg-info kernels/*.so kernels/cuda/*.fatbin kernels/cuda/made_from.json .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -57,13 +57,13 @@ static __device__ __forceinline__ float gcpp_sum_of(const T *channel, int64_t po
 }
 
 template <typename A, typename G>
-static __device__ __forceinline__ void gcpp_cam_weight(const gcpp_cuda_cam &arguments, int64_t map, int64_t channel,
+static __device__ __forceinline__ void gcpp_cam_weight(const gcpp_cuda_cam &arguments, int map, int64_t channel,
                                                        bool is_there)
 {
     const int64_t positions = is_there ? arguments.positions : 0; /* a warp without a channel only keeps the others company */
     const int64_t row = map * arguments.channels + channel;
     const A *const activations = static_cast<const A *>(arguments.activations)
-                                 + (map / arguments.targets * arguments.channels + channel) * arguments.positions;
+                                 + ((map / arguments.targets) * arguments.channels + channel) * arguments.positions;
     const G *const gradients =
         static_cast<const G *>(arguments.gradients) + row * (arguments.constant_gradients ? 1 : arguments.positions);
     const gcpp_rule rule = static_cast<gcpp_rule>(arguments.rule);
@@ -94,7 +94,7 @@ template <typename A, typename G>
 static __device__ __forceinline__ void gcpp_cam_weights(const gcpp_cuda_cam &arguments)
 {
     const int64_t channel = (int64_t)blockIdx.x * blockDim.y + threadIdx.y;
-    for (int64_t map = blockIdx.y; map < arguments.maps; map += gridDim.y)
+    for (int map = blockIdx.y; map < arguments.maps; map += gridDim.y)
         gcpp_cam_weight<A, G>(arguments, map, channel, channel < arguments.channels);
 }
 
@@ -128,11 +128,12 @@ static __device__ __forceinline__ T gcpp_slice_sum(T value)
 }
 
 /* Every thread's share of the poles of a map; the first block of its positions writes their sum. */
-static __device__ __forceinline__ void gcpp_sum_poles(const gcpp_cuda_cam &arguments, int64_t map)
+static __device__ __forceinline__ void gcpp_sum_poles(const gcpp_cuda_cam &arguments, int map)
 {
     int64_t poles = 0;
     if (arguments.channel_poles) {
         const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+#pragma unroll 1 /* rare, and not to take registers from the sum */
         for (int64_t channel = thread; channel < arguments.channels; channel += GCPP_SUM_WARPS * GCPP_WARP)
             poles += arguments.channel_poles[map * arguments.channels + channel];
         poles = gcpp_warp_sum(poles);
@@ -143,18 +144,22 @@ static __device__ __forceinline__ void gcpp_sum_poles(const gcpp_cuda_cam &argum
 }
 
 template <typename A>
-static __device__ __forceinline__ void gcpp_cam_sum_of_map(const gcpp_cuda_cam &arguments, int64_t map)
+static __device__ __forceinline__ void gcpp_cam_sum_of_map(const gcpp_cuda_cam &arguments, int map)
 {
     const int64_t position = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     const int64_t channels = arguments.channels, positions = arguments.positions;
-    const float *const weights = arguments.weights + map * channels;
     float sum = 0;
     if (position < positions) {
-        const A *const activations =
-            static_cast<const A *>(arguments.activations) + map / arguments.targets * channels * positions + position;
-#pragma unroll 8 /* loads in flight */
-        for (int64_t channel = threadIdx.y; channel < channels; channel += blockDim.y)
-            sum += weights[channel] * gcpp_load(activations[channel * positions]);
+        const A *activations = static_cast<const A *>(arguments.activations) + position
+                               + ((map / arguments.targets) * channels + threadIdx.y) * positions;
+        const float *weight = arguments.weights + map * channels + threadIdx.y;
+        const int64_t step = blockDim.y * positions;
+#pragma unroll 4 /* loads in flight; more of them spill on some architectures */
+        for (int64_t left = channels - threadIdx.y; left > 0; left -= blockDim.y) {
+            sum += *weight * gcpp_load(*activations);
+            activations += step;
+            weight += blockDim.y;
+        }
     }
     const float total = gcpp_slice_sum(sum);
     const int thread = threadIdx.y * blockDim.x + threadIdx.x, warp = thread / GCPP_WARP;
@@ -168,7 +173,7 @@ static __device__ __forceinline__ void gcpp_cam_sum_of_map(const gcpp_cuda_cam &
 #define GCPP_CAM_SUM(name, A)                                                                        \
     extern "C" __global__ void __launch_bounds__(1024) name(const gcpp_cuda_cam arguments)           \
     {                                                                                                \
-        for (int64_t map = blockIdx.y; map < arguments.maps; map += gridDim.y)                       \
+        for (int map = blockIdx.y; map < arguments.maps; map += gridDim.y)                       \
             gcpp_cam_sum_of_map<A>(arguments, map);                                                  \
     }
 

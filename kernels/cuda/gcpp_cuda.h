@@ -46,9 +46,9 @@ typedef struct {
     float *weights;          /* maps x channels: what the first kernel hands to the second */
     int64_t *poles;          /* maps, or NULL */
     int32_t *channel_poles;  /* maps x channels of scratch where the signed rule is to fill poles; else NULL */
-    int64_t maps, targets;   /* batch * targets, and how many share activations; targets >= 1 */
     int64_t channels, positions;
-    int32_t rule; /* gcpp_rule */
+    int32_t maps, targets; /* batch * targets, and how many share activations; targets >= 1 */
+    int32_t rule;          /* gcpp_rule */
     int32_t constant_gradients, relu;
     float unscale; /* 1 / s for gradients stored as g * s */
 } gcpp_cuda_cam;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The kernel tests on an extension built with AddressSanitizer and UndefinedBehaviorSanitizer.
+# The kernel tests on an extension, and on the CUDA kernels' emulator, built with AddressSanitizer and UndefinedBehaviorSanitizer.
 #
 #   PYTHON=.venv/bin/python tests/kernels/sanitize.sh [options of pytest]
 #
@@ -28,6 +28,7 @@ find "$work" -name '*.so' -delete
 # -O1 keeps the reports readable. -fno-sanitize-recover: the first finding ends the process.
 export GCPP_CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 export GCPP_LDFLAGS="-fsanitize=address,undefined"
+export GCPP_NVCC= # no fatbin: the CUDA kernels are tested in the emulator, which is compiled with the same flags
 echo "sanitize: building in $work"
 (cd "$work" && "$python" setup.py --quiet build --build-lib "$work/installed" >"$work/build.log" 2>&1) || {
     cat "$work/build.log" >&2

@@ -21,7 +21,7 @@ def root():
 def checkout(tmp_path):
     """A copy of what a build needs, without anything built."""
     for folder in FOLDERS:
-        ignored = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info")
+        ignored = shutil.ignore_patterns("*.so", "*.fatbin", "made_from.json", "__pycache__", "*.egg-info")
         shutil.copytree(ROOT / folder, tmp_path / "checkout" / folder, ignore=ignored)
     for file in FILES:
         shutil.copy(ROOT / file, tmp_path / "checkout")

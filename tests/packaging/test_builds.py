@@ -24,7 +24,7 @@ print(gcpp_edge.kernels.reason())
 def install(python, source, target, **environment):
     """A normal install into a folder of its own; (instruction sets, reason) as the installed package tells them."""
     arguments = ("--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--target", target, source)
-    python("-I", "-m", "pip", "install", *arguments, env={**os.environ, **environment})
+    python("-I", "-m", "pip", "install", *arguments, env={**os.environ, "GCPP_NVCC": "", **environment})
     # -S: an editable install beside NumPy would lend its own kernels
     site = Path(numpy.__file__).parent.parent
     available, reason = python("-I", "-S", "-c", REPORT, target, site).split("\n")[:2]
