@@ -22,7 +22,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
   $(BIN)/python -m pip --disable-pip-version-check --quiet install $(PIP_EXTRA)
 
 # What an installation is made from: when one of these is newer than the stamp, it is done again.
-RECIPE := Makefile pyproject.toml setup.py constraints.txt $(wildcard kernels/*.pyx kernels/cpu/*.c kernels/cpu/*.h)
+RECIPE := Makefile pyproject.toml setup.py constraints.txt $(wildcard kernels/*.pyx kernels/*.h kernels/cpu/*.[ch] kernels/cuda/*.cu kernels/cuda/*.h)
 
 # The peers that tests compare with want builds of torch of their own, so they come without what they ask for; this is
 # what they import beyond the product's own extras.
@@ -75,9 +75,10 @@ lint: $(VENV)/installed-for-tests  ## style (ruff) and types (mypy)
 sanitize: $(VENV)/installed-for-tests  ## kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@PYTHON=$(BIN)/python bash tests/kernels/sanitize.sh
 
-# Without the zoo, which takes hours: `python benchmarks/zoo.py`.
+# Without the zoo, which takes hours, the GPU, which benchmarks/gpu.sh measures, and the roofline, which is on paper.
+NOT_HERE := benchmarks/zoo.py benchmarks/gpu.py benchmarks/roofline.py
 bench: $(VENV)/installed-for-tests  ## measure on this machine; results go to benchmarks/results/
-	@for script in $(filter-out benchmarks/zoo.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+	@for script in $(filter-out $(NOT_HERE),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove .venv and everything that was made
 	rm -rf $(VENV) build dist demo *.egg-info kernels/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

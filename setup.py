@@ -20,8 +20,11 @@ setup(
         Extension(
             "gcpp_edge.kernels._cpu",
             sources=SOURCES,
-            depends=sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("kernels/cpu/*.h")),
-            include_dirs=["kernels/cpu"],
+            depends=[
+                "kernels/arithmetic.h",
+                *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("kernels/cpu/*.h"))),
+            ],
+            include_dirs=["kernels", "kernels/cpu"],
             extra_compile_args=CFLAGS,
             extra_link_args=os.environ.get("GCPP_LDFLAGS", "").split(),
             optional=True,

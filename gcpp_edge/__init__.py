@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gcpp_edge.errors import (
     ContractVersionError,
+    DeviceError,
     ExportError,
     FrameError,
     GcppError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Box",
     "ContractVersionError",
+    "DeviceError",
     "Explainer",
     "Explanation",
     "ExportError",

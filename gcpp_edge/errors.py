@@ -17,6 +17,7 @@
     │   ├── TargetError            a class index, name or rank out of range
     │   └── MethodError            an unknown method
     ├── MissingDependencyError     an extra that is not installed
+    ├── DeviceError                a GPU that is missing, out of memory, or lost
     └── RuntimeFailure             the inference runtime refused or failed
 
 A message says what, where, expected, found, and what to do. The command line prints it as one line and exits with
@@ -94,3 +95,7 @@ class MissingDependencyError(GcppError):
 
 class RuntimeFailure(GcppError):
     """The inference runtime refused the model or failed while running it."""
+
+
+class DeviceError(GcppError):
+    """A GPU that is not there, has no memory left, or was lost."""

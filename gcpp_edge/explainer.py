@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gcpp_edge.aims import Aim, Question, resolve_aims, resolve_classes
+from gcpp_edge.backends import AUTO, BACKENDS, backends_for
 from gcpp_edge.clips import check_clip, list_clips
 from gcpp_edge.contract import MAP, Contract
-from gcpp_edge.device import AUTO, Device, open_device
-from gcpp_edge.errors import InputError, ModelError
+from gcpp_edge.device import open_device
+from gcpp_edge.errors import DeviceError, InputError, MissingDependencyError, ModelError, RuntimeFailure
 from gcpp_edge.explanation import Explanation
 from gcpp_edge.extra_inputs import ExtraValues, Inputs, resolve_inputs
 from gcpp_edge.frames import check_frame, frame_size, list_frames, require_taken
 from gcpp_edge.geometry import FrameFit, fit_frame
-from gcpp_edge.inference import Call, Frame, Inference
+from gcpp_edge.gpu_frames import check_gpu_frame, is_on_gpu
+from gcpp_edge.inference import Call, Frame, Inference, Ticket
+from gcpp_edge.made import resolve_made
 from gcpp_edge.methods import PAPER, choose_method
 from gcpp_edge.model_file import ModelFile, read_model_file
 from gcpp_edge.runtimes import RuntimeOptions
 from gcpp_edge.targets import Target, Targets
 
+_log = logging.getLogger(__name__)
 _NO_AIM = Aim((), {})
 MAX_THREADS = 1024  # a runtime given a million of them takes all of the memory and does not come back
 
@@ -38,18 +45,33 @@ def load(
     method: str | None = None,
     threads: int = 0,
     spin: bool = False,
+    tf32: bool = False,
 ) -> Explainer:
     """An explainer for the explained model at `path`; a context manager.
 
-    device: "auto" or "cpu". level: what is loaded at once, "map" or "guided"; the other is loaded when first asked
-    for. method: the default of its calls, else the file's. threads: 0 leaves the number to the runtime. spin: waiting
-    threads burn their cores for a lower latency.
-    Raises ModelError (NotExplainedError, ContractVersionError), MethodError, InputError, MissingDependencyError.
+    device: "tensorrt", "cuda" (ONNX Runtime on an NVIDIA GPU), "cpu", or "auto" for the first of them that can be
+    used; the explainer's `backend` is its name, and `passed_over` says why those before it cannot. level: what is
+    loaded at once, "map" or "guided"; the other is loaded when first asked for. method: the default of its calls, else
+    the file's. threads: 0 leaves the number to the runtime. spin: waiting threads burn their cores for a lower latency.
+    tf32: on a GPU, float32 products in TF32: faster, and about three digits instead of seven.
+    Raises ModelError (NotExplainedError, ContractVersionError), MethodError, InputError, MissingDependencyError,
+    DeviceError.
     """
     if not 0 <= threads <= MAX_THREADS:
         raise InputError(f"threads: expected 0 (the runtime's choice) to {MAX_THREADS}, found {threads}.")
-    file = read_model_file(path)
-    return Explainer(file, open_device(device), level, method, RuntimeOptions(threads, spin))
+    names = backends_for(device)
+    file, options = read_model_file(path), RuntimeOptions(threads, spin, tf32=tf32)
+    passed_over: dict[str, str] = {}
+    for name in names[:-1]:
+        reason = BACKENDS[name].why_not()
+        if not reason:
+            try:
+                return Explainer(file, name, level, method, options, passed_over)
+            except (ModelError, RuntimeFailure, DeviceError, MissingDependencyError) as error:
+                reason = str(error)
+                _log.warning("%s: not on %s: %s", path, name, reason)
+        passed_over[name] = reason
+    return Explainer(file, names[-1], level, method, options, passed_over)
 
 
 class Explainer:
@@ -61,15 +83,30 @@ class Explainer:
     """
 
     def __init__(
-        self, file: ModelFile, device: Device, level: str, method: str | None, options: RuntimeOptions
+        self,
+        file: ModelFile,
+        backend: str,
+        level: str,
+        method: str | None,
+        options: RuntimeOptions,
+        passed_over: dict[str, str],
     ) -> None:
         self._file = file
+        self.backend, self.passed_over = backend, passed_over
         self._lock = threading.RLock()
+        self._is_closed = False
         self._method = method or file.contract.method
         _require_known_axes(file)
         choose_method(self._method, file.contract)
-        self._inference = Inference(file, device, options)
-        self.runtime_name = f"{self._inference.network(level).runtime.name}, kernels {device.kernels.isa}"
+        chosen = BACKENDS[backend]
+        self._device = open_device(chosen.device)
+        try:
+            self._inference = self._device.perform(lambda: Inference(file, self._device, chosen.runtime, options))
+            runtime = self._device.perform(lambda: self._inference.network(level).runtime.name)
+        except BaseException:
+            self._device.close()
+            raise
+        self.runtime_name = f"{runtime}, kernels {self._device.kernels.isa}"
 
     @property
     def contract(self) -> Contract:
@@ -94,6 +131,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> Explanation: ...
 
@@ -110,6 +148,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> list[Explanation]: ...
 
@@ -125,6 +164,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> Explanation | list[Explanation]:
         """Where the network looks: an Explanation, or a list of them for a batch.
@@ -133,8 +173,9 @@ class Explainer:
         clips, one clip or a list of them (clips.py). target: a class index, a negative rank (-1 the best class, also
         for None) or a class name; or a list with one of these a frame. method: see methods.METHODS. mode: "paper", or
         "pytorch-grad-cam" or "authors" to compute as they do. guided: also the pixel-space image; needs a file
-        exported with --guided. inputs: further inputs of the network, by name; with a batch axis of all frames, or
-        without one for all of them.
+        exported with --guided. make: "heatmap", "overlay" or both: pictures made in the call, in Explanation.made; on a
+        GPU they are drawn there, and only they and the small map come back. inputs: further inputs of the network, by
+        name; with a batch axis of all frames, or without one for all of them.
 
         Files for it only, each for all frames or in a list of one a frame: region, a mask of the frame's size
         (regions.py), or None for where the class wins. detection: an index or a negative rank, -1 for None; without a
@@ -145,12 +186,40 @@ class Explainer:
         given, is_batch = self._list(frames, format)
         pictures, fits = self._checked(given, format, is_batch)
         aims = resolve_aims(Question(target, region, detection, seed), fits, self.contract)
-        extra = resolve_inputs(inputs, len(given), self.contract)
-        call = Call(choose_method(method or self._method, self.contract, mode), mode, format, guided, extra.shared)
-        batch = _batch(given, pictures, fits, aims, extra)
+        batch, call = self._call(given, pictures, fits, aims, inputs, _How(method, mode, format, guided, make))
         with self._lock:
-            explanations = [one for (one,) in self._inference.explain(batch, call)]
+            explanations = [one for (one,) in self._device.perform(lambda: self._inference.explain(batch, call))]
         return explanations if is_batch else explanations[0]
+
+    def each(
+        self,
+        frames: Iterable[NDArray[Any]],
+        target: Target = -1,
+        *,
+        method: str | None = None,
+        mode: str = PAPER,
+        guided: bool = False,
+        make: str | Sequence[str] = (),
+        format: str = "bgr",
+    ) -> Iterator[Explanation]:
+        """Explanations of one frame after the other, in order: for throughput.
+
+        On a GPU the next frame is taken and copied while one is worked on, so an explanation comes when the frame
+        behind it has been taken. Calls of other threads wait until the frames have ended. The rest is as for a call.
+        """
+        how = _How(method, mode, format, guided, make)
+        waiting: deque[Ticket] = deque()
+        with self._lock:
+            for number, frame in enumerate(frames):
+                given, _ = self._list([frame], format)
+                pictures, fits = self._checked(given, format, is_batch=False)
+                aims = resolve_aims(Question(target), fits, self.contract)
+                batch, call = self._call(given, pictures, fits, aims, None, how)
+                if len(waiting) == self._device.perform(partial(self._inference.slots, call.level)):
+                    yield self._device.perform(partial(self._inference.finish, waiting.popleft()))[0][0]
+                waiting.append(self._device.perform(partial(self._inference.begin, batch, call, number)))
+            while waiting:
+                yield self._device.perform(partial(self._inference.finish, waiting.popleft()))[0][0]
 
     def classes(
         self,
@@ -161,6 +230,7 @@ class Explainer:
         method: str | None = None,
         mode: str = PAPER,
         guided: bool = False,
+        make: str | Sequence[str] = (),
         format: str = "bgr",
     ) -> Any:
         """Several classes from one forward pass: a list with an Explanation for each; for a batch a list of such lists.
@@ -169,12 +239,12 @@ class Explainer:
         for the K best classes. The rest is as for a call.
         """
         given, is_batch = self._list(frames, format)
+        how = _How(method, mode, format, guided, make)
         pictures, fits = self._checked(given, format, is_batch)
         aims = resolve_classes(targets, len(given), self.contract)
-        extra = resolve_inputs(inputs, len(given), self.contract)
-        call = Call(choose_method(method or self._method, self.contract, mode), mode, format, guided, extra.shared)
+        batch, call = self._call(given, pictures, fits, aims, inputs, how)
         with self._lock:
-            explanations = self._inference.explain(_batch(given, pictures, fits, aims, extra), call)
+            explanations = self._device.perform(lambda: self._inference.explain(batch, call))
         return explanations if is_batch else explanations[0]
 
     def scores(self, frames: Any, format: str = "bgr", inputs: Inputs | None = None) -> NDArray[np.float32]:
@@ -188,12 +258,15 @@ class Explainer:
         extra = resolve_inputs(inputs, len(given), self.contract)
         batch = _batch(given, pictures, fits, [_NO_AIM] * len(given), extra)
         with self._lock:
-            return self._inference.scores(batch, format, extra.shared)
+            return self._device.perform(lambda: self._inference.scores(batch, format, extra.shared))
 
     def close(self) -> None:
         """Give back networks and buffers; explanations stay good. More than once does no harm."""
         with self._lock:
-            self._inference.close()
+            if not self._is_closed:
+                self._is_closed = True
+                self._device.perform(self._inference.close)
+                self._device.close()
 
     def __enter__(self) -> Explainer:
         return self
@@ -210,18 +283,35 @@ class Explainer:
         """Frames or clips of a call, and whether they came as a batch."""
         return (list_clips if self.contract.preprocessing.frames else list_frames)(frames, format)
 
-    def _checked(
-        self, given: list[Any], format: str, is_batch: bool
-    ) -> tuple[list[list[NDArray[Any]]], list[FrameFit]]:
+    def _call(
+        self,
+        given: list[Any],
+        pictures: list[list[Any]],
+        fits: list[FrameFit],
+        aims: list[Aim],
+        inputs: Inputs | None,
+        how: _How,
+    ) -> tuple[list[Frame], Call]:
+        """What Inference takes."""
+        extra = resolve_inputs(inputs, len(given), self.contract)
+        method = choose_method(how.method or self._method, self.contract, how.mode)
+        made = resolve_made(how.make)
+        call = Call(method, how.mode, how.format, how.guided, extra.shared, made)
+        return _batch(given, pictures, fits, aims, extra), call
+
+    def _checked(self, given: list[Any], format: str, is_batch: bool) -> tuple[list[list[Any]], list[FrameFit]]:
         """The pictures of every frame or clip, and how they fit the input."""
         pixels = self.contract.preprocessing
-        pictures, fits = [], []
+        pictures: list[list[Any]] = []
+        fits = []
         for index, one in enumerate(given):
+            checked: list[Any]
             if pixels.frames:
                 checked = check_clip(one, format, pixels.frames, f"clip {index}" if is_batch else "clip")
             else:
                 where = f"frame {index}" if is_batch else "frame"
-                checked = [check_frame(one, format, where)]
+                on_gpu = is_on_gpu(one) and not self._device.synchronous
+                checked = [check_gpu_frame(one, format, where) if on_gpu else check_frame(one, format, where)]
                 if self.contract.frame.height:
                     require_taken(checked[0], format, self.contract.frame, where)
             pictures.append(checked)
@@ -229,8 +319,18 @@ class Explainer:
         return pictures, fits
 
 
+class _How(NamedTuple):
+    """A call's words for how to explain."""
+
+    method: str | None
+    mode: str
+    format: str
+    guided: bool
+    make: str | Sequence[str]
+
+
 def _batch(
-    given: list[Any], pictures: list[list[NDArray[Any]]], fits: list[FrameFit], aims: list[Aim], extra: ExtraValues
+    given: list[Any], pictures: list[list[Any]], fits: list[FrameFit], aims: list[Aim], extra: ExtraValues
 ) -> list[Frame]:
     if extra.by_frame:
         aims = [aim._replace(values=aim.values | more) for aim, more in zip(aims, extra.by_frame, strict=True)]

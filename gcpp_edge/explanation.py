@@ -47,7 +47,10 @@ class Explanation:
     output as it is; of a region their mean over it, of a detection its own, of a seed the whole output. map: (h, w)
     float32, raw; of several layers the mean of their normalised ones (fusion.py); of a clip (t, h, w). poles: how often
     a weight met a pole (gradcam++-signed). method, mode: how the map was made. timings_ms: preprocess, network, cam; of
-    a batch the frame's equal part. detection: the index of the one that was explained. layer_maps: raw, by layer.
+    a batch the frame's equal part; on a GPU, which works through all of it at once, frame. detection: the index of the
+    one that was explained. layer_maps: raw, by layer. made: the pictures that the call asked for (make=), by name, as
+    heatmap() and overlay() draw them. on_device: the same and the map as buffers of the GPU, where they were made
+    there; the explainer's next call overwrites them.
 
     Of a clip, what draws takes `index`, a picture of it, or gives all of them, stacked.
     """
@@ -64,6 +67,8 @@ class Explanation:
     drawing: Drawing = field(repr=False)
     detection: int | None = None
     layer_maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    made: dict[str, NDArray[Any]] = field(default_factory=dict)
+    on_device: dict[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -20,7 +20,17 @@ from gcpp_edge.geometry import stretch_axis
 from gcpp_edge.kernels import KernelTable
 from gcpp_edge.kernels.reference import frame_size
 
-__all__ = ["FORMATS", "check_frame", "frame_size", "frame_shape", "list_frames", "picture_of", "require_taken"]
+__all__ = [
+    "FORMATS",
+    "check_frame",
+    "expected_frame",
+    "frame_fits",
+    "frame_shape",
+    "frame_size",
+    "list_frames",
+    "picture_of",
+    "require_taken",
+]
 
 Frame = NDArray[Any]
 
@@ -43,7 +53,12 @@ def check_frame(frame: Any, format: str, where: str = "frame") -> Frame:
 
     Raises FrameError for another type, dtype or shape than the format's, and for an empty frame.
     """
-    expected = _expected(format)
+    expected = expected_frame(format)
+    if hasattr(frame, "__cuda_array_interface__"):
+        raise FrameError(
+            f"{where}: it lies on a GPU, where this explainer does not run and pictures are not drawn afterwards. Load "
+            "the model with device='cuda' or 'tensorrt', ask for pictures in the call (make=), or pass a NumPy array."
+        )
     if not isinstance(frame, np.ndarray):
         raise FrameError(f"{where}: expected {expected}, found {type(frame).__name__}. Pass numpy.asarray(...) of it.")
     dtype = np.dtype(np.uint16 if format == "gray16" else np.uint8)
@@ -87,7 +102,18 @@ def picture_of(frame: Frame, format: str, kernels: KernelTable) -> Frame:
     return np.ascontiguousarray(np.moveaxis(np.rint(planes).astype(np.uint8), 0, 2))
 
 
-def _expected(format: str) -> str:
+def frame_fits(shape: tuple[int, ...], dtype: np.dtype[Any], format: str) -> bool:
+    """Whether an array of this shape and dtype, and not empty, is a frame of the format."""
+    channels = _SHAPES[format]
+    if dtype != np.dtype(np.uint16 if format == "gray16" else np.uint8) or 0 in shape:
+        return False
+    if len(shape) != (2 if channels is None else 3) or (channels is not None and shape[2] != channels):
+        return False
+    return format != "nv12" or not (shape[0] % 3 or shape[1] % 2)
+
+
+def expected_frame(format: str) -> str:
+    """A frame of this format in words."""
     if format == "nv12":
         return "an nv12 frame, uint8 (height * 3 / 2, width) with even height and width"
     channels = _SHAPES[format]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from time import perf_counter
+from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,11 +28,15 @@ from gcpp_edge.device import Device
 from gcpp_edge.errors import InputError, RuntimeFailure
 from gcpp_edge.explanation import NO_CLASS, Drawing, Explanation
 from gcpp_edge.geometry import FrameFit, input_from_frame
+from gcpp_edge.gpu_frames import GpuFrame
+from gcpp_edge.kernels import KernelTable, table
+from gcpp_edge.made import DeviceArtist, Pictures, can_draw, make_on_host
 from gcpp_edge.maps import Found, MapMaker
 from gcpp_edge.methods import Method, display_range, single_range
 from gcpp_edge.model_file import ModelFile
-from gcpp_edge.network import Network
+from gcpp_edge.network import Network, maps_of, open_level
 from gcpp_edge.runtimes import RuntimeOptions
+from gcpp_edge.stopwatch import Stopwatch
 
 
 class _Answers(NamedTuple):
@@ -48,7 +51,7 @@ class Frame(NamedTuple):
     """One frame of a call: as it was passed, as the kernels take it (a clip's pictures), and what to explain."""
 
     original: Any
-    pictures: list[NDArray[Any]]
+    pictures: list[Any]  # arrays, or one GpuFrame
     fit: FrameFit
     aim: Aim
 
@@ -61,46 +64,98 @@ class Call(NamedTuple):
     format: str
     guided: bool
     inputs: dict[str, NDArray[Any]]
+    made: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> str:
+        """Of the network that it needs."""
+        return GUIDED if self.guided else MAP
+
+
+class Ticket(NamedTuple):
+    """Frames that are under way: what to wait for, and what it was asked for."""
+
+    network: Network
+    buffers: dict[str, Any]
+    part: list[Frame]
+    call: Call
+    clock: Stopwatch
+    pictures: list[Pictures]  # under way on the device, by frame; empty where the host draws
 
 
 class Inference:
-    """The levels of a file that are loaded, each a network with buffers of its own. One thread at a time."""
+    """The levels of a file that are loaded, each a network with buffers of its own. On the device's thread alone.
 
-    def __init__(self, file: ModelFile, device: Device, options: RuntimeOptions) -> None:
-        self.contract, self._file, self._device, self._options = file.contract, file, device, options
-        self._networks: dict[str, Network] = {}
+    A device with several slots has that many networks a level, on one copy of the weights: while one works on a part of
+    a batch, the next part is staged.
+    """
+
+    def __init__(self, file: ModelFile, device: Device, runtime: str, options: RuntimeOptions) -> None:
+        self.contract, self._file, self._device = file.contract, file, device
+        self._runtime, self._options = runtime, options
+        self._networks: dict[tuple[str, int], Network] = {}
         self._is_closed = False
         self._pixel_arithmetic = pixel_arithmetic(file.contract.preprocessing)
-        self._make_maps = MapMaker(file.contract, device, str(file.path))
-        self._clip_picture: NDArray[Any] | None = None
+        self._make_maps = MapMaker(file.contract, str(file.path))
+        self._artist, self._host = DeviceArtist(file.contract), table()
+        self._read = {guided: self._read_names(guided) for guided in (False, True)}
+        self._clip_parts: list[NDArray[Any]] = []  # a picture and a clip
 
     def explain(self, batch: list[Frame], call: Call) -> list[list[Explanation]]:
         """For each frame an explanation of each of its targets."""
-        network = self.network(GUIDED if call.guided else MAP)
-        return [one for part in _parts(batch, network.batch) for one in self._explain(network, part, call)]
+        parts = _parts(batch, self.network(call.level).largest)
+        if len(parts) == 1:
+            return self.finish(self.begin(batch, call))
+        found: list[list[Explanation]] = []
+        waiting: deque[Ticket] = deque()
+        for number, part in enumerate(parts):
+            if len(waiting) == self.slots(call.level):
+                found += self.finish(waiting.popleft())
+            waiting.append(self.begin(part, call, number))
+        while waiting:
+            found += self.finish(waiting.popleft())
+        return found
 
     def scores(self, batch: list[Frame], format: str, shared: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         """The network's output for each frame, (N, *shape)."""
         network = self.network(PLAIN)
-        parts = [self._scores_of(network, part, format, shared) for part in _parts(batch, network.batch)]
+        parts = [self._scores_of(network, part, format, shared) for part in _parts(batch, network.largest)]
         return np.concatenate(parts) if parts else np.empty((0, *self._output_shape), np.float32)
 
     def close(self) -> None:
         """Give back networks and buffers. More than once does no harm."""
         self._is_closed = True
-        for network in self._networks.values():
+        for network in reversed(self._networks.values()):  # twins before the one whose weights they use
             network.close()
         self._networks.clear()
 
-    def network(self, level: str) -> Network:
-        """The network of this level, loaded where it is not yet."""
+    def network(self, level: str, slot: int = 0) -> Network:
+        """The network of this level and slot, loaded where it is not yet."""
         if self._is_closed:
             raise RuntimeFailure(f"{self._file.path}: this explainer is closed. Load the model again.")
         if level not in LEVELS:
             raise InputError(f"Unknown level {level!r}. Known: {', '.join(LEVELS)}.")
-        if level not in self._networks:
-            self._networks[level] = Network(self._file, level, self._device, self._options)
-        return self._networks[level]
+        if (level, slot) not in self._networks:
+            self._networks[level, slot] = self._loaded(level, slot)
+        return self._networks[level, slot]
+
+    def _loaded(self, level: str, slot: int) -> Network:
+        device = self._device.slot(slot)
+        if slot == 0:
+            runtime = open_level(self._file, level, device, self._runtime, self._options)
+        else:
+            runtime = self.network(level).runtime.twin(device)
+        return Network(self._file, level, device, runtime)
+
+    def slots(self, level: str) -> int:
+        """How many parts can be under way at once."""
+        return self._device.slots if self.network(level).runtime.has_twins else 1
+
+    def _read_names(self, guided: bool) -> list[str]:
+        """The outputs that an explanation is made of, besides those that maps are."""
+        kind = self.contract.target.kind
+        names = {TARGET_CLASS: kind != SEED, DETECTION_INDEX: kind == DETECTION, GUIDED: guided}
+        return [self._selected, *(name for name, is_there in names.items() if is_there)]
 
     @property
     def _output_shape(self) -> tuple[int, ...]:
@@ -108,32 +163,82 @@ class Inference:
         target = self.contract.target
         return (self.contract.scores.classes,) if target.kind in (CLASS, CLASSES) else target.shape
 
-    def _explain(self, network: Network, part: list[Frame], call: Call) -> Iterator[list[Explanation]]:
-        times = [perf_counter()]
-        buffers = network.buffers(network.batch or len(part))
-        self._preprocess(part, call.format, buffers[self.contract.input])
-        times.append(perf_counter())
-        self._feed(part, call.inputs, buffers)
-        network.runtime.run()
-        scores = self._read_scores(buffers, len(part), self._selected)
-        times.append(perf_counter())
-        found = self._make_maps(buffers, len(part), len(part[0].aim.asked), call.method, call.mode)
-        times.append(perf_counter())
-        shares = [1e3 * (stop - start) / len(part) for start, stop in zip(times, times[1:], strict=False)]
-        timings_ms = dict(zip(("preprocess", "network", "cam"), shares, strict=True))
-        answers = self._answers(buffers, call.guided)
-        for index, frame in enumerate(part):
-            yield [
-                self._explanation(frame, (index, number), scores[index], found, answers, call, dict(timings_ms))
-                for number in range(len(frame.aim.asked))
-            ]
+    def begin(self, part: list[Frame], call: Call, number: int = 0) -> Ticket:
+        """Sets the frames under way; on the host they are done when this returns.
 
-    def _answers(self, buffers: dict[str, Any], guided: bool) -> _Answers:
+        part: as many as the network takes. number: of this part among those that follow each other. A ticket must be
+        finished before as many more as there are slots are begun.
+        """
+        slot = number % self.slots(call.level) if number else 0
+        network, clock = self.network(call.level, slot), Stopwatch()
+        device = network.device
+        buffers = network.buffers(network.batch or len(part))
+        staged = self._stage(device, part, call.format, buffers)
+        self._feed(device, part, call.inputs, buffers)
+        targets, fits = len(part[0].aim.asked), [frame.fit for frame in part]
+        drawn = not device.synchronous and bool(call.made) and can_draw(self.contract, call.mode, call.format)
+        pictures = self._artist.prepare(network, fits, call.format, call.made) if drawn else []
+
+        def mark(step: str) -> None:
+            if device.synchronous:
+                clock.mark(step)
+
+        def work() -> None:
+            frames = self._preprocess(device, part, staged, call.format, buffers[self.contract.input])
+            mark("preprocess")
+            network.runtime.run()
+            mark("network")
+            self._make_maps.begin(device, buffers, call.method, call.mode)
+            for name in self._read[call.guided]:
+                device.fetch(buffers[name])
+            if pictures:
+                maps = buffers[maps_of(self.contract.layer)]
+                self._artist.draw(network, maps, fits, frames, call.format, pictures)
+            mark("cam")
+
+        key = (
+            None
+            if device.synchronous
+            else (*_key(network, part, call.format), targets, call.method.name, call.mode, call.made)
+        )
+        device.replay(key, work)
+        return Ticket(network, buffers, part, call, clock, pictures)
+
+    def finish(self, ticket: Ticket) -> list[list[Explanation]]:
+        """Waits for what was begun: for each frame an explanation of each of its targets."""
+        device, buffers, part, call = ticket.network.device, ticket.buffers, ticket.part, ticket.call
+        targets = len(part[0].aim.asked)
+        scores = self._read_scores(device, buffers, len(part), self._selected)
+        if not device.synchronous:
+            ticket.clock.mark("frame")
+        found = self._make_maps.finish(device, buffers, len(part), targets, call.method, call.mode)
+        answers = self._answers(device, buffers, call.guided)
+        timings_ms = ticket.clock.shares_ms(len(part))
+        explanations = [
+            [
+                self._explanation(frame, (index, number), scores[index], found, answers, call, dict(timings_ms))
+                for number in range(targets)
+            ]
+            for index, frame in enumerate(part)
+        ]
+        if call.made:
+            self._add_pictures(ticket, explanations)
+        return explanations
+
+    def _add_pictures(self, ticket: Ticket, explanations: list[list[Explanation]]) -> None:
+        if not ticket.pictures:
+            for explanation in (one for group in explanations for one in group):
+                make_on_host(explanation, ticket.call.made)
+            return
+        maps = ticket.buffers[maps_of(self.contract.layer)]
+        for index, (explanation,) in enumerate(explanations):
+            self._artist.read(ticket.network, explanation, maps[index], ticket.pictures[index])
+
+    def _answers(self, device: Device, buffers: dict[str, Any], guided: bool) -> _Answers:
         """What else the network said, by frame and target."""
-        kind = self.contract.target.kind
-        names = {TARGET_CLASS: kind != SEED, DETECTION_INDEX: kind == DETECTION, GUIDED: guided}
-        found = [self._device.download(buffers[name]) if is_there else None for name, is_there in names.items()]
-        if kind != CLASSES:
+        asked, names = self._read[guided], (TARGET_CLASS, DETECTION_INDEX, GUIDED)
+        found = [device.download(buffers[name]) if name in asked else None for name in names]
+        if self.contract.target.kind != CLASSES:
             found = [None if values is None else values[:, None] for values in found]
         return _Answers(*found)
 
@@ -168,39 +273,69 @@ class Inference:
     def _scores_of(
         self, network: Network, part: list[Frame], format: str, shared: dict[str, NDArray[Any]]
     ) -> NDArray[np.float32]:
+        device, output = network.device, self.contract.scores.output
         buffers = network.buffers(network.batch or len(part))
-        self._preprocess(part, format, buffers[self.contract.input])
-        self._feed(part, shared, buffers)
-        network.runtime.run()
-        return self._read_scores(buffers, len(part), self.contract.scores.output)
+        staged = self._stage(device, part, format, buffers)
+        self._feed(device, part, shared, buffers)
 
-    def _preprocess(self, part: list[Frame], format: str, inputs: Any) -> None:
+        def work() -> None:
+            self._preprocess(device, part, staged, format, buffers[self.contract.input])
+            network.runtime.run()
+            device.fetch(buffers[output])
+
+        device.replay(None if device.synchronous else _key(network, part, format), work)
+        return self._read_scores(device, buffers, len(part), output)
+
+    def _stage(self, device: Device, part: list[Frame], format: str, buffers: dict[str, Any]) -> list[Any]:
+        """The pictures where the device's kernels find them. Of what the file preprocesses, the input is filled."""
+        inputs = buffers[self.contract.input]
+        if self.contract.frame.height:
+            for index, frame in enumerate(part):
+                device.upload(frame.pictures[0], inputs[index])
+            return []
+        if not self.contract.preprocessing.frames:
+            pictures = [frame.pictures[0] for frame in part]
+            arrays = [one.original if isinstance(one, GpuFrame) else one for one in pictures]
+            return [device.stage(("frame", index), array) for index, array in enumerate(arrays)]
         for index, frame in enumerate(part):
-            if self.contract.frame.height:  # the file preprocesses
-                self._device.upload(frame.pictures[0], inputs[index])
-                continue
-            if not self.contract.preprocessing.frames:
-                self._preprocess_picture(frame.pictures[0], frame.fit, format, inputs[index])
-                continue
-            if self._clip_picture is None:
-                self._clip_picture = np.empty((inputs.shape[1], *inputs.shape[3:]), inputs.dtype)
-            for number, picture in enumerate(frame.pictures):  # the kernel writes planes that stand together
-                self._preprocess_picture(picture, frame.fit, format, self._clip_picture)
-                self._device.upload(self._clip_picture, inputs[index, :, number])
+            self._stage_clip(device, frame, inputs[index], format)
+        return []
 
-    def _preprocess_picture(self, pixels: NDArray[Any], fit: FrameFit, format: str, out: Any) -> None:
+    def _stage_clip(self, device: Device, frame: Frame, inputs: Any, format: str) -> None:
+        """On the host, whatever the device: (C, T, H, W), of which the kernel writes planes that stand together."""
+        if not self._clip_parts:
+            shape = inputs.shape[0], *inputs.shape[2:]
+            self._clip_parts = [np.empty(shape, inputs.dtype), np.empty(inputs.shape, inputs.dtype)]
+        picture, clip = self._clip_parts
+        for number, pixels in enumerate(frame.pictures):
+            self._preprocess_picture(self._host, pixels, frame.fit, format, picture)
+            clip[:, number] = picture
+        device.upload(clip, inputs)
+
+    def _preprocess(self, device: Device, part: list[Frame], staged: list[Any], format: str, inputs: Any) -> list[Any]:
+        """Fills the inputs with what was staged. Returns the frames as buffers."""
+        if self.contract.frame.height:
+            return [inputs[index] for index in range(len(part))]
+        frames = [device.send(picture) for picture in staged]
+        for index, frame in enumerate(frames):
+            self._preprocess_picture(device.kernels, frame, part[index].fit, format, inputs[index])
+        return frames
+
+    def _preprocess_picture(self, kernels: KernelTable, pixels: Any, fit: FrameFit, format: str, out: Any) -> None:
         rows, columns = input_from_frame(fit)
         color, (scale, bias, fill) = self.contract.preprocessing.color, self._pixel_arithmetic
-        self._device.kernels.preprocess(pixels, format, rows, columns, color, scale, bias, fill, out)
+        kernels.preprocess(pixels, format, rows, columns, color, scale, bias, fill, out)
 
-    def _feed(self, part: list[Frame], shared: dict[str, NDArray[Any]], buffers: dict[str, Any]) -> None:
+    def _feed(
+        self, device: Device, part: list[Frame], shared: dict[str, NDArray[Any]], buffers: dict[str, Any]
+    ) -> None:
         """Fill the inputs besides the pictures."""
         for index, frame in enumerate(part):
             for name, value in frame.aim.values.items():
                 buffer = buffers[name][index : index + 1]
-                self._device.upload(value if value.dtype == buffer.dtype else value.astype(buffer.dtype), buffer)
+                device.upload(value if value.dtype == buffer.dtype else value.astype(buffer.dtype), buffer)
         for name, value in shared.items():
-            self._device.upload(value, buffers[name])
+            device.upload(value, buffers[name])
 
     @property
     def _selected(self) -> str:
@@ -208,9 +343,9 @@ class Inference:
         chosen = self.contract.target.kind in (REGION, DETECTION)
         return SELECTED_SCORES if chosen else self.contract.scores.output
 
-    def _read_scores(self, buffers: dict[str, Any], count: int, output: str) -> NDArray[np.float32]:
+    def _read_scores(self, device: Device, buffers: dict[str, Any], count: int, output: str) -> NDArray[np.float32]:
         """float32, a copy. Raises RuntimeFailure where they are not finite."""
-        raw = self._device.download(buffers[output])[:count]
+        raw = device.download(buffers[output])[:count]
         shape = (self.contract.scores.classes,) if output == SELECTED_SCORES else self._output_shape
         scores: NDArray[np.float32] = raw.reshape(count, *shape).astype(np.float32)
         is_sound = np.isfinite(scores)
@@ -231,11 +366,17 @@ class Inference:
             shown = single_range(call.mode, raw_map)
         else:
             shown = display_range(call.mode, raw_map, height, width)
-        return Drawing(self.contract, self._device.kernels, frame.fit, shown, call.format, image)
+        return Drawing(self.contract, self._host, frame.fit, shown, call.format, image)
+
+
+def _key(network: Network, part: list[Frame], format: str) -> tuple[Any, ...]:
+    """What work depends on besides what is staged and uploaded: sizes of frames above all."""
+    shapes = tuple((frame.fit, *(picture.shape for picture in frame.pictures)) for frame in part)
+    return network.level, format, shapes
 
 
 def _parts(batch: list[Frame], size: int | None) -> list[list[Frame]]:
-    """The batch at once, or in parts of the one size that the network takes."""
+    """The batch at once, or in parts of the most that the network takes."""
     step = size or max(len(batch), 1)
     return [batch[start : start + step] for start in range(0, len(batch), step)]
 

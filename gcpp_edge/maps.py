@@ -12,7 +12,7 @@ from gcpp_edge.device import Device
 from gcpp_edge.errors import RuntimeFailure
 from gcpp_edge.fusion import fuse, fused_grid
 from gcpp_edge.methods import PAPER, Method, reference_maps
-from gcpp_edge.network import maps_of
+from gcpp_edge.network import maps_of, poles_of, weights_of
 
 Maps = NDArray[np.float32]
 
@@ -26,60 +26,90 @@ class Found(NamedTuple):
 
 
 class MapMaker:
-    """Makes maps in the network's buffers; what it gives is the caller's own."""
+    """Makes maps in the network's buffers, in two steps: what the device does, and what is read when it is done."""
 
-    def __init__(self, contract: Contract, device: Device, where: str) -> None:
-        self._contract, self._device, self._where = contract, device, where
+    def __init__(self, contract: Contract, where: str) -> None:
+        self._contract, self._where = contract, where
         self._has_target_axis = contract.target.kind == CLASSES
 
-    def __call__(self, buffers: dict[str, Any], count: int, targets: int, method: Method, mode: str) -> Found:
-        """Maps of the first `targets` targets of `count` frames. RuntimeFailure where they are not finite."""
-        make = self._kernel_maps if mode == PAPER else self._reference_maps
-        layers, poles = {}, [[0] * targets for _ in range(count)]
+    def begin(self, device: Device, buffers: dict[str, Any], method: Method, mode: str) -> None:
+        """Maps of all that is in the buffers, under way. Another's mode is computed when read."""
         for layer in self._contract.layers:
-            maps = layers[layer.name] = make(layer, buffers, poles, method, mode)
+            if mode == PAPER:
+                self._run_kernel(device, layer, buffers, method)
+                names = [maps_of(layer), poles_of(layer)]
+            else:
+                names = [layer.activations, layer.gradients]
+            for name in names:
+                device.fetch(buffers[name])
+        if mode == PAPER and method.needs_weights:
+            device.fetch(buffers[SOFTMAX_POLES])
+
+    def finish(
+        self, device: Device, buffers: dict[str, Any], count: int, targets: int, method: Method, mode: str
+    ) -> Found:
+        """The first `targets` targets of `count` frames, the caller's own. RuntimeFailure where they are not finite."""
+        layers = {}
+        for layer in self._contract.layers:
+            if mode == PAPER:
+                maps = self._by_target(device.download(buffers[maps_of(layer)]))[:count, :targets].copy()
+            else:
+                maps = self._reference_maps(device, layer, buffers, count, targets, method, mode)
             if not np.isfinite(maps).all():
                 raise RuntimeFailure(
                     f"{self._where}: the map of layer {layer.name!r} is not finite (NaN or infinity). "
                     "The network overflows there, in float16 most likely: export it in float32."
                 )
-        if len(layers) == 1:
-            return Found(maps, layers, poles)
-        return Found(self._fused(layers, mode), layers, poles)
+            layers[layer.name] = maps
+        poles = self._poles(device, buffers, count, targets, method, mode)
+        return Found(maps if len(layers) == 1 else self._fused(layers, mode), layers, poles)
 
-    def _kernel_maps(
-        self, layer: Layer, buffers: dict[str, Any], poles: list[list[int]], method: Method, mode: str
-    ) -> Maps:
-        """Each frame's activations against the gradients of each target, one by one, since poles are counted so."""
-        count, targets = len(poles), len(poles[0])
-        activations, gradients, maps = buffers[layer.activations], buffers[layer.gradients], buffers[maps_of(layer)]
-        cam, scale = self._device.kernels.cam, layer.gradient_scale
+    def _run_kernel(self, device: Device, layer: Layer, buffers: dict[str, Any], method: Method) -> None:
+        """All frames and all targets at once."""
+        gradients, scale = buffers[layer.gradients], layer.gradient_scale
         if method.needs_weights:  # computed by the file, and constant over space as far as the kernel is concerned
             gradients, scale = buffers[SOFTMAX_WEIGHTS], 1.0
-            counted = self._device.download(buffers[SOFTMAX_POLES]).reshape(len(buffers[SOFTMAX_POLES]), -1)
-            poles[:] = [[int(number) for number in row[:targets]] for row in counted[:count]]
-        for frame in range(count):
-            A = activations[frame : frame + 1]
-            for target in range(targets):
-                g, out = self._row(gradients, frame, target), self._row(maps, frame, target)
-                poles[frame][target] += cam(A, g, method.rule, method.relu, out, gradient_scale=scale)
-        host: Maps = self._device.download(maps)[:count]
-        own: Maps = (host[:, :targets] if self._has_target_axis else host[:, None]).copy()
-        return own
+        device.kernels.cam(
+            buffers[layer.activations],
+            gradients,
+            method.rule,
+            method.relu,
+            buffers[maps_of(layer)],
+            buffers[weights_of(layer)],
+            gradient_scale=scale,
+            poles=buffers[poles_of(layer)],
+        )
+
+    def _poles(
+        self, device: Device, buffers: dict[str, Any], count: int, targets: int, method: Method, mode: str
+    ) -> list[list[int]]:
+        if mode != PAPER:
+            return [[0] * targets for _ in range(count)]
+        names = [poles_of(layer) for layer in self._contract.layers]
+        if method.needs_weights:
+            names.append(SOFTMAX_POLES)
+        total = sum(self._by_target(device.download(buffers[name]))[:count, :targets] for name in names)
+        return [[int(number) for number in row] for row in np.asarray(total)]
+
+    def _by_target(self, values: NDArray[Any]) -> NDArray[Any]:
+        """(N, K, ...), K = 1 where the file explains one target."""
+        return values if self._has_target_axis else values[:, None]
 
     def _reference_maps(
-        self, layer: Layer, buffers: dict[str, Any], poles: list[list[int]], method: Method, mode: str
+        self,
+        device: Device,
+        layer: Layer,
+        buffers: dict[str, Any],
+        count: int,
+        targets: int,
+        method: Method,
+        mode: str,
     ) -> Maps:
-        count, targets = len(poles), len(poles[0])
-        A, g = (self._device.download(buffers[name])[:count] for name in (layer.activations, layer.gradients))
-        g = g if self._has_target_axis else g[:, None]
+        A = device.download(buffers[layer.activations])[:count]
+        g = self._by_target(device.download(buffers[layer.gradients]))[:count]
         return np.stack(
             [reference_maps(mode, method, A, g[:, target], layer.gradient_scale) for target in range(targets)], axis=1
         )
-
-    def _row(self, buffer: Any, frame: int, target: int) -> Any:
-        """What a buffer holds for a target of a frame, with a batch of one."""
-        return buffer[frame, target : target + 1] if self._has_target_axis else buffer[frame : frame + 1]
 
     def _fused(self, layers: dict[str, Maps], mode: str) -> Maps:
         pixels = self._contract.preprocessing

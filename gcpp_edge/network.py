@@ -6,9 +6,11 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from gcpp_edge import contract as names
 from gcpp_edge.contract import CLASS, CLASSES, MAP, PLAIN, Contract, Layer
@@ -18,7 +20,7 @@ from gcpp_edge.extra_inputs import BATCH, has_batch
 from gcpp_edge.frames import frame_shape
 from gcpp_edge.level_cache import model_at_level
 from gcpp_edge.model_file import ModelFile
-from gcpp_edge.runtimes import CUTS_LEVELS, RuntimeOptions, TensorInfo, open_runtime
+from gcpp_edge.runtimes import CUTS_LEVELS, Runtime, RuntimeOptions, TensorInfo, open_runtime
 
 Shape = tuple[int | None, ...]
 
@@ -32,27 +34,43 @@ def maps_of(layer: Layer) -> str:
     return f"maps of {layer.activations}"
 
 
-class Network:
-    """A runtime holding one level of the file, and what it reads and writes.
+def weights_of(layer: Layer) -> str:
+    """The buffer of a layer's channel weights, (N, [K,] C) float32."""
+    return f"weights of {layer.activations}"
 
-    `batch`: the one batch size that the file was exported with, or None where any will do.
+
+def poles_of(layer: Layer) -> str:
+    """The buffer of a layer's counts of poles, (N, [K]) int64."""
+    return f"poles of {layer.activations}"
+
+
+def open_level(file: ModelFile, level: str, device: Device, runtime: str, options: RuntimeOptions) -> Runtime:
+    """The runtime of this name with one level of the file. Raises as runtimes.open_runtime and model_at_level do."""
+    model = str(file.path) if runtime in CUTS_LEVELS else model_at_level(file, level)
+    return open_runtime(runtime, model, str(file.path), options._replace(level=level), device)
+
+
+class Network:
+    """A runtime holding one level of the file, and what it reads and writes on a device.
+
+    `batch`: the one batch size that the file was exported with, or None where any will do. `largest`: the most frames
+    at once, None for any number.
     """
 
-    def __init__(self, file: ModelFile, level: str, device: Device, options: RuntimeOptions) -> None:
-        self._device = device
-        cuts = device.runtime in CUTS_LEVELS
-        model = str(file.path) if cuts else model_at_level(file, level)
-        self.runtime = open_runtime(device.runtime, model, str(file.path), options._replace(level=level), device)
+    def __init__(self, file: ModelFile, level: str, device: Device, runtime: Runtime) -> None:
+        self.level, self.device, self.runtime = level, device, runtime
         promised = _promised(file.contract, level)
-        if cuts:
+        if runtime.cuts_levels:
             promised.pop(names.HEATMAP, None)  # left out with the levels above
-        self._tensors = _tensors(self.runtime.inputs + self.runtime.outputs, file, promised)
+        self._tensors = _tensors(runtime.inputs + runtime.outputs, file, promised)
         self._tensors.pop(names.HEATMAP, None)  # the kernels draw it, so nobody reads it here
         self.batch = self._tensors[file.contract.input].shape[0]
+        self.largest = self.batch or runtime.max_batch
         self._contract = file.contract
         self._shared = {entry.name for entry in file.contract.extra_inputs if not has_batch(entry)}
         self._buffers: dict[str, Any] = {}
         self._views: dict[int, dict[str, Any]] = {}
+        self._scratch: dict[Any, Any] = {}
         self._capacity = 0
 
     def buffers(self, count: int) -> dict[str, Any]:
@@ -68,23 +86,44 @@ class Network:
             self.runtime.bind(name, views[name])
         return views
 
+    def scratch(
+        self, name: Hashable, shape: tuple[int, ...], dtype: DTypeLike, value: NDArray[Any] | None = None
+    ) -> Any:
+        """A buffer of the caller's, kept until the network closes; with `value` in it from the first time on."""
+        key = (name, shape)
+        if key not in self._scratch:
+            self._scratch[key] = self.device.allocate(shape, np.dtype(dtype))
+            if value is not None:
+                self.device.upload(value, self._scratch[key])
+        return self._scratch[key]
+
     def _allocate(self, count: int) -> None:
         self._views.clear()
+        self._free(self._buffers)
         for name, tensor in self._tensors.items():
             batch = () if name in self._shared else (count,)
             sizes = tensor.shape if name in self._shared else tensor.shape[1:]
-            self._buffers[name] = self._device.allocate((*batch, *_known(sizes)), tensor.dtype)
+            self._buffers[name] = self.device.allocate((*batch, *_known(sizes)), tensor.dtype)
         for layer in self._contract.layers:
             shape = (count, *_targets(self._contract), *layer.space)
-            self._buffers[maps_of(layer)] = self._device.allocate(shape, np.dtype(np.float32))
+            self._buffers[maps_of(layer)] = self.device.allocate(shape, np.dtype(np.float32))
+            counts = (count, *_targets(self._contract))
+            self._buffers[weights_of(layer)] = self.device.allocate((*counts, layer.channels), np.dtype(np.float32))
+            self._buffers[poles_of(layer)] = self.device.allocate(counts, np.dtype(np.int64))
         self._capacity = count
 
     def close(self) -> None:
         """Give back the runtime and the buffers."""
         self.runtime.close()
-        self._buffers.clear()
         self._views.clear()
+        self._free(self._buffers)
+        self._free(self._scratch)
         self._capacity = 0
+
+    def _free(self, buffers: dict[Any, Any]) -> None:
+        for buffer in buffers.values():
+            self.device.free(buffer)
+        buffers.clear()
 
 
 def _tensors(found: tuple[TensorInfo, ...], file: ModelFile, promised: dict[str, Shape]) -> dict[str, TensorInfo]:

@@ -17,9 +17,18 @@ class Kernels:
         out: NDArray[Any],
         weights: NDArray[Any] | None = None,
         gradient_scale: float = 1.0,
-    ) -> int: ...
+        poles: NDArray[Any] | None = None,
+    ) -> None: ...
+    def range(self, map: NDArray[Any], zero_low: bool, out: NDArray[Any]) -> None: ...
     def heatmap(
-        self, map: NDArray[Any], rows: Axis, columns: Axis, low: float, high: float, out: NDArray[Any]
+        self,
+        map: NDArray[Any],
+        rows: Axis,
+        columns: Axis,
+        low: float,
+        high: float,
+        out: NDArray[Any],
+        limits: NDArray[Any] | None = None,
     ) -> None: ...
     def overlay(
         self,
@@ -33,6 +42,7 @@ class Kernels:
         alpha: float,
         dim: float,
         out: NDArray[Any],
+        limits: NDArray[Any] | None = None,
     ) -> None: ...
     def guided(
         self,
@@ -43,6 +53,7 @@ class Kernels:
         high: float,
         image: NDArray[Any],
         out: NDArray[Any],
+        limits: NDArray[Any] | None = None,
     ) -> None: ...
     def preprocess(
         self,

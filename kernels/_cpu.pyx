@@ -7,6 +7,8 @@ Arrays cross as raw buffers, since float16 has no typed memoryview; the GIL is r
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
+from gcpp_edge.kernels import reference
+
 cdef extern from "gcpp.h" nogil:
     ctypedef enum gcpp_dtype:
         GCPP_FLOAT32, GCPP_FLOAT16, GCPP_UINT8
@@ -40,7 +42,8 @@ cdef extern from "gcpp.h" nogil:
         const void *gradients
         float *out
         float *weights
-        ptrdiff_t batch, channels, positions
+        int64_t *poles
+        ptrdiff_t batch, targets, channels, positions
         gcpp_dtype activations_dtype, gradients_dtype
         gcpp_rule rule
         int constant_gradients, relu
@@ -60,7 +63,7 @@ cdef extern from "gcpp.h" nogil:
         gcpp_dtype out_dtype
 
     const gcpp_rows *gcpp_rows_for(const char *isa)
-    int64_t gcpp_cam(const gcpp_rows *, const gcpp_cam_arguments *)
+    void gcpp_cam(const gcpp_rows *, const gcpp_cam_arguments *)
     int gcpp_heatmap(const gcpp_rows *, const gcpp_map *, void *, gcpp_dtype, int32_t, int32_t)
     int gcpp_overlay(const gcpp_rows *, const gcpp_map *, const gcpp_picture *, const uint8_t *, double, double,
                      const gcpp_picture *)
@@ -111,7 +114,7 @@ cdef class Buffer:
 
 
 cdef class Kernels:
-    """The five kernels for one instruction set of available()."""
+    """The kernels for one instruction set of available()."""
 
     cdef const gcpp_rows *rows
 
@@ -120,29 +123,35 @@ cdef class Kernels:
         if self.rows is NULL:
             raise ValueError(f"instruction set {isa!r} is not one of {available()}")
 
-    def cam(self, activations, gradients, rule, relu, out, weights=None, float gradient_scale=1):
+    def cam(self, activations, gradients, rule, relu, out, weights=None, float gradient_scale=1, poles=None):
         cdef Buffer a = Buffer(activations), g = Buffer(gradients), o = Buffer(out, True)
         cdef Buffer w = None if weights is None else Buffer(weights, True)
+        cdef Buffer p = None if poles is None else Buffer(poles, True)
         cdef gcpp_cam_arguments arguments
-        cdef int64_t poles
         arguments.activations = a.view.buf
         arguments.gradients = g.view.buf
         arguments.out = <float *>o.view.buf
         arguments.weights = NULL if w is None else <float *>w.view.buf
+        arguments.poles = NULL if p is None else <int64_t *>p.view.buf
         arguments.batch = a.view.shape[0]
+        arguments.targets = g.view.shape[1] if g.view.ndim > a.view.ndim else 1
         arguments.channels = a.view.shape[1]
         arguments.positions = _product(&a.view, 2)
         arguments.activations_dtype = DTYPES[activations.dtype.char]
         arguments.gradients_dtype = DTYPES[gradients.dtype.char]
         arguments.rule = RULES[rule]
-        arguments.constant_gradients = _product(&g.view, 2) != arguments.positions
+        arguments.constant_gradients = _product(&g.view, g.view.ndim - a.view.ndim + 2) != arguments.positions
         arguments.relu = relu
         arguments.gradient_scale = gradient_scale
         with nogil:
-            poles = gcpp_cam(self.rows, &arguments)
-        return poles
+            gcpp_cam(self.rows, &arguments)
 
-    def heatmap(self, map, rows, columns, double low, double high, out):
+    def range(self, map, zero_low, out):
+        reference.range(map, zero_low, out)  # a small map: NumPy is as fast
+
+    def heatmap(self, map, rows, columns, double low, double high, out, limits=None):
+        if limits is not None:
+            low, high = limits
         cdef Buffer m = Buffer(map), o = Buffer(out, True)
         cdef gcpp_map small = _map(m, rows, columns, low, high, o.size(0), o.size(1))
         cdef gcpp_dtype dtype = DTYPES[out.dtype.char]
@@ -151,7 +160,9 @@ cdef class Kernels:
             status = gcpp_heatmap(self.rows, &small, o.view.buf, dtype, o.size(0), o.size(1))
         _raise_for(status)
 
-    def overlay(self, frame, map, rows, columns, double low, double high, palette, double alpha, double dim, out):
+    def overlay(self, frame, map, rows, columns, double low, double high, palette, double alpha, double dim, out, limits=None):
+        if limits is not None:
+            low, high = limits
         cdef Buffer f = Buffer(frame), m = Buffer(map), p = Buffer(palette), o = Buffer(out, True)
         cdef gcpp_map small = _map(m, rows, columns, low, high, f.size(0), f.size(1))
         cdef gcpp_picture source = _picture(f), destination = _picture(o)
@@ -160,7 +171,9 @@ cdef class Kernels:
             status = gcpp_overlay(self.rows, &small, &source, <const uint8_t *>p.view.buf, alpha, dim, &destination)
         _raise_for(status)
 
-    def guided(self, map, rows, columns, double low, double high, image, out):
+    def guided(self, map, rows, columns, double low, double high, image, out, limits=None):
+        if limits is not None:
+            low, high = limits
         cdef Buffer m = Buffer(map), i = Buffer(image), o = Buffer(out, True)
         cdef gcpp_map small = _map(m, rows, columns, low, high, o.size(1), o.size(2))
         cdef gcpp_dtype dtype = DTYPES[image.dtype.char]

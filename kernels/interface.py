@@ -1,6 +1,6 @@
 """What a table of kernels offers, and the one place where arguments are checked before an implementation runs.
 
-An implementation (reference.py, _cpu.pyx, later CUDA) writes only the five raw functions.
+An implementation (reference.py, _cpu.pyx, cuda_table.py) writes only the raw functions.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Array = NDArray[Any]
 
 
 class Implementation(Protocol):
-    """Five raw kernels, on checked arguments: a module or an object that has them."""
+    """The raw kernels, on checked arguments: a module or an object that has them."""
 
-    cam: Callable[..., int]
+    cam: Callable[..., None]
+    range: Callable[..., None]
     heatmap: Callable[..., None]
     overlay: Callable[..., None]
     guided: Callable[..., None]
@@ -30,7 +31,7 @@ class Implementation(Protocol):
 
 @dataclass(frozen=True)
 class KernelTable:
-    """The five kernels for one instruction set. Every one checks its arguments and works within one thread.
+    """The kernels for one instruction set. Every one checks its arguments and works within one thread.
 
     All raise ShapeError for arrays that do not fit; the C ones release the GIL. Empty arrays are fine. NaN and
     infinities never crash: cam carries NaN through to the map, and a map that is NaN shows as 0.
@@ -48,29 +49,51 @@ class KernelTable:
         out: Array,
         weights: Array | None = None,
         gradient_scale: float = 1.0,
-    ) -> int:
-        """Class activation maps, Σ_k w_k A_k, into `out`; returns how many positions were poles.
+        poles: Array | None = None,
+    ) -> None:
+        """Class activation maps, Σ_k w_k A_k, into `out`.
 
         activations: (N, C, *S), S of one to three axes, float32 or float16. gradients: the same shape, or
         (N, C, 1, ..) where they are constant over space; float32 or float16. out: (N, *S) float32, through a ReLU
-        if `relu`. weights: (N, C) float32, takes w. All C-contiguous. gradient_scale: g is gradients / gradient_scale;
-        a power of two costs no accuracy. rule: "gradcam" (w is the mean of g),
-        "gradcam++" (ΣA clamped at 0), "gradcam++-signed" (no ReLU on g; α is 0 where |2 + max(ΣA, 0)·g| < 1e-3,
-        and the position is counted). Sums are float32.
+        if `relu`. weights: (N, C) float32, takes w. poles: (N,) int64, takes how many positions of each picture were
+        poles. K targets with the same activations: gradients (N, K, C, ..), out (N, K, *S), weights (N, K, C), poles
+        (N, K). All C-contiguous. gradient_scale: g is gradients / gradient_scale; a power of two costs no accuracy.
+        rule: "gradcam" (w is the mean of g), "gradcam++" (ΣA clamped at 0), "gradcam++-signed" (no ReLU on g; α is 0
+        where |2 + max(ΣA, 0)·g| < 1e-3, and the position is counted). Sums are float32.
         Raises ShapeError, MethodError, InputError. Source: Eq. 1, 3, 5, 19, 20, 29 (docs/method.md).
         """
-        arguments.check_cam(activations, gradients, rule, out, weights, gradient_scale)
-        return self.implementation.cam(activations, gradients, rule, bool(relu), out, weights, float(gradient_scale))
+        arguments.check_cam(activations, gradients, rule, out, weights, gradient_scale, poles)
+        self.implementation.cam(activations, gradients, rule, bool(relu), out, weights, float(gradient_scale), poles)
 
-    def heatmap(self, map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array) -> None:
+    def range(self, map: Array, zero_low: bool, out: Array) -> None:
+        """The range of the numbers in a map, for heatmap, overlay and guided: on a GPU nothing waits for it.
+
+        map: float32 of any shape. out: (2,) float32, takes the minimum, or 0 if `zero_low`, and the maximum; or (N, 2),
+        takes those of each of the N maps in `map`. NaN is passed over; where there is no number both are 0.
+        Raises ShapeError.
+        """
+        arguments.check_range(map, out)
+        self.implementation.range(map, bool(zero_low), out)
+
+    def heatmap(
+        self,
+        map: Array,
+        rows: Axis,
+        columns: Axis,
+        low: float,
+        high: float,
+        out: Array,
+        limits: Array | None = None,
+    ) -> None:
         """The map at the pixels of `out`, normalised to [0, 1].
 
         map: (h, w) float32. rows, columns: from pixels of `out` to the map. out: (H, W) float32, or uint8 as
         round(255 v). v = clip((bilinear(map) - low) / (high - low), 0, 1); all 0 if not high > low; unseen is 0.
+        limits: (2,) float32, low and high as `range` writes them, in place of the two numbers.
         Raises ShapeError.
         """
-        arguments.check_heatmap(map, rows, columns, out)
-        self.implementation.heatmap(map, rows, columns, float(low), float(high), out)
+        arguments.check_heatmap(map, rows, columns, out, limits)
+        self.implementation.heatmap(map, rows, columns, float(low), float(high), out, limits)
 
     def overlay(
         self,
@@ -84,6 +107,7 @@ class KernelTable:
         alpha: float,
         dim: float,
         out: Array,
+        limits: Array | None = None,
     ) -> None:
         """The coloured map blended over a frame; no full-size float map is made.
 
@@ -93,19 +117,29 @@ class KernelTable:
         copied. The rest is as for heatmap.
         Raises ShapeError, InputError.
         """
-        arguments.check_overlay(frame, map, rows, columns, palette, alpha, dim, out)
+        arguments.check_overlay(frame, map, rows, columns, palette, alpha, dim, out, limits)
         self.implementation.overlay(
-            frame, map, rows, columns, float(low), float(high), palette, float(alpha), float(dim), out
+            frame, map, rows, columns, float(low), float(high), palette, float(alpha), float(dim), out, limits
         )
 
-    def guided(self, map: Array, rows: Axis, columns: Axis, low: float, high: float, image: Array, out: Array) -> None:
+    def guided(
+        self,
+        map: Array,
+        rows: Axis,
+        columns: Axis,
+        low: float,
+        high: float,
+        image: Array,
+        out: Array,
+        limits: Array | None = None,
+    ) -> None:
         """A pixel-space backward image times the map at each pixel (Guided Grad-CAM++, §3.3).
 
         image: (C, H, W) float32 or float16. out: (C, H, W) float32, may be the image. The rest is as for heatmap.
         Raises ShapeError.
         """
-        arguments.check_guided(map, rows, columns, image, out)
-        self.implementation.guided(map, rows, columns, float(low), float(high), image, out)
+        arguments.check_guided(map, rows, columns, image, out, limits)
+        self.implementation.guided(map, rows, columns, float(low), float(high), image, out, limits)
 
     def preprocess(
         self,

@@ -1,4 +1,4 @@
-"""The five kernels in NumPy, in float64, straight from the equations: the truth for every other implementation.
+"""The kernels in NumPy, in float64, straight from the equations: the truth for every other implementation.
 
 They are also what runs where no C compiler was at hand. Arguments have been checked (arguments.py); results are
 written to `out`. Equation numbers are those of Chattopadhyay et al. 2018 (docs/method.md).
@@ -37,43 +37,63 @@ def cam(
     out: Array,
     weights: Array | None = None,
     gradient_scale: float = 1.0,
-) -> int:
-    """Weighted sum of the activation channels into `out`, L = Σ_k w_k A_k (Eq. 1, 20). Returns the count of poles.
+    poles: Array | None = None,
+) -> None:
+    """Weighted sum of the activation channels into `out`, L = Σ_k w_k A_k (Eq. 1, 20).
 
-    gradient_scale: what the gradients were multiplied by before they were stored.
+    gradient_scale: what the gradients were multiplied by before they were stored. weights, poles: take w and the
+    counts of poles. Gradients of K targets a picture have an axis for them behind the first, and so has what is made.
     """
-    maps, slopes = (_flat_space(array).astype(np.float64) for array in (activations, gradients))
+    pictures, channels, *space = activations.shape
+    targets = gradients.shape[1] if gradients.ndim > activations.ndim else 1
+    maps = activations.reshape(pictures, channels, math.prod(space)).astype(np.float64).repeat(targets, axis=0)
+    slopes = gradients.reshape(len(maps), channels, math.prod(gradients.shape[-len(space) :])).astype(np.float64)
     with np.errstate(all="ignore"):
         slopes /= gradient_scale
-        importance, poles = channel_weights(maps, np.broadcast_to(slopes, maps.shape), rule)
+        importance, counts = channel_weights(maps, np.broadcast_to(slopes, maps.shape), rule)
         total = np.einsum("nc,ncs->ns", importance, maps).reshape(out.shape)
         out[...] = np.maximum(total, 0) if relu else total
     if weights is not None:
-        weights[...] = importance
-    return poles
+        weights[...] = importance.reshape(weights.shape)
+    if poles is not None:
+        poles[...] = counts.reshape(poles.shape)
 
 
-def channel_weights(maps: Array, slopes: Array, rule: str) -> tuple[Array, int]:
-    """w of every channel, (N, C), and the count of poles. maps = A, slopes = g = dS/dA: (N, C, positions) float64.
+def channel_weights(maps: Array, slopes: Array, rule: str) -> tuple[Array, Array]:
+    """w of every channel, (N, C), and the counts of poles, (N,). maps = A, slopes = g = dS/dA: (N, C, positions).
 
     gradcam: the mean of g (Eq. 3). gradcam++: Σ relu(g)·α (Eq. 5) with Eq. 19 divided through by g²,
     α = 1 / (2 + ΣA·g), and ΣA clamped at 0. gradcam++-signed: Σ g·α (Eq. 29); at a pole α is 0 and it is counted.
     """
     positions = slopes.shape[2]
     if rule == "gradcam":
-        return slopes.sum(axis=2) / max(positions, 1), 0
+        return slopes.sum(axis=2) / max(positions, 1), np.zeros(len(maps), np.int64)
     denominator = 2 + np.maximum(maps.sum(axis=2, keepdims=True), 0) * slopes
     if rule == "gradcam++":
-        return (np.maximum(slopes, 0) / denominator).sum(axis=2), 0
+        return (np.maximum(slopes, 0) / denominator).sum(axis=2), np.zeros(len(maps), np.int64)
     pole = np.abs(denominator) < POLE
-    return np.where(pole, 0, slopes / np.where(pole, 1, denominator)).sum(axis=2), int(pole.sum())
+    return np.where(pole, 0, slopes / np.where(pole, 1, denominator)).sum(axis=2), pole.sum(axis=(1, 2))
 
 
-def heatmap(map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array) -> None:
-    """The map at the pixels of `out`, normalised to [0, 1]: float32, or uint8 as round(255 v). Unseen pixels are 0."""
+def range(map: Array, zero_low: bool, out: Array) -> None:
+    """Minimum, or 0, and maximum of the numbers in a map, or in each map for an `out` of two axes; 0 and 0 of none."""
+    limits = out.reshape(out.size // 2, 2)
+    maps = map.reshape(len(limits), map.size // max(len(limits), 1))
+    for row, values in zip(limits, maps, strict=True):
+        numbers = values[~np.isnan(values)]
+        row[:] = (0 if zero_low else numbers.min(), numbers.max()) if numbers.size else 0
+
+
+def heatmap(
+    map: Array, rows: Axis, columns: Axis, low: float, high: float, out: Array, limits: Array | None = None
+) -> None:
+    """The map at the pixels of `out`, normalised to [0, 1]: float32, or uint8 as round(255 v). Unseen pixels are 0.
+
+    limits: what range writes, in place of low and high.
+    """
     out[...] = 0
     seen = _seen(out.shape, map.shape, rows, columns)
-    value = _values(map, rows, columns, low, high, out.shape)
+    value = _values(map, rows, columns, *_range(low, high, limits), out.shape)
     out[seen] = np.rint(255 * value) if out.dtype == np.uint8 else value
 
 
@@ -88,21 +108,32 @@ def overlay(
     alpha: float,
     dim: float,
     out: Array,
+    limits: Array | None = None,
 ) -> None:
     """The coloured map over the frame: round(frame·(1 - alpha) + palette[v]·alpha), unseen pixels round(frame·dim)."""
     size = frame.shape[:2]
     seen = _seen(size, map.shape, rows, columns)
-    index = np.rint(255 * _values(map, rows, columns, low, high, size)).astype(np.intp)
+    value = _values(map, rows, columns, *_range(low, high, limits), size)
+    index = np.rint(255 * value).astype(np.intp)
     blend = np.rint(frame[seen][..., :3] * (1 - alpha) + palette[index] * alpha)  # before `out`, which may be `frame`
     out[..., :3] = np.rint(frame[..., :3] * dim)
     out[..., 3:] = frame[..., 3:]
     out[seen][..., :3] = blend
 
 
-def guided(map: Array, rows: Axis, columns: Axis, low: float, high: float, image: Array, out: Array) -> None:
+def guided(
+    map: Array,
+    rows: Axis,
+    columns: Axis,
+    low: float,
+    high: float,
+    image: Array,
+    out: Array,
+    limits: Array | None = None,
+) -> None:
     """The pixel-space backward image times the map: Guided Grad-CAM++. Unseen pixels are 0."""
     value = np.zeros(image.shape[1:])
-    heatmap(map, rows, columns, low, high, value)
+    heatmap(map, rows, columns, low, high, value, limits)
     with np.errstate(all="ignore"):
         np.multiply(value, image, out=out, casting="unsafe")
 
@@ -138,8 +169,8 @@ def frame_size(frame: Array, format: str) -> tuple[int, int]:
     return (frame.shape[0] * 2 // 3 if format == "nv12" else frame.shape[0]), frame.shape[1]
 
 
-def _flat_space(array: Array) -> Array:
-    return array.reshape(*array.shape[:2], math.prod(array.shape[2:]))
+def _range(low: float, high: float, limits: Array | None) -> tuple[float, float]:
+    return (low, high) if limits is None else (float(limits[0]), float(limits[1]))
 
 
 def _seen(destination: tuple[int, ...], source: tuple[int, ...], rows: Axis, columns: Axis) -> tuple[slice, slice]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gcpp_edge.kernels import table
 
+T = TypeVar("T")
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
@@ -18,13 +20,23 @@ def open_device() -> HostDevice:
 
 
 class HostDevice:
-    """Buffers in main memory. GCPP_ISA chooses the kernels."""
+    """Buffers in main memory, work at once on the caller's thread. GCPP_ISA chooses the kernels."""
 
-    name = "cpu"
-    runtime = "onnxruntime"
+    name = memory = "cpu"
+    stream = 0
+    synchronous = True
+    slots = 1
 
     def __init__(self) -> None:
         self.kernels = table()
+
+    def perform(self, work: Callable[[], T]) -> T:
+        """At once."""
+        return work()
+
+    def slot(self, number: int) -> HostDevice:
+        """There is one."""
+        return self
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Zeros, C-contiguous, at the start of a cache line."""
@@ -33,6 +45,9 @@ class HostDevice:
         start = -memory.ctypes.data % _ALIGNMENT
         return memory[start : start + size].view(dtype).reshape(shape)
 
+    def free(self, buffer: NDArray[Any]) -> None:
+        """Nothing: memory goes with its last reference."""
+
     def upload(self, array: NDArray[Any], buffer: NDArray[Any]) -> None:
         """Copy into the buffer."""
         np.copyto(buffer, array, casting="no")
@@ -40,3 +55,21 @@ class HostDevice:
     def download(self, buffer: NDArray[Any]) -> NDArray[Any]:
         """The buffer itself: it already lies on the host."""
         return buffer
+
+    def stage(self, name: Hashable, array: NDArray[Any]) -> NDArray[Any]:
+        """The array: it already lies where the kernels find it."""
+        return array
+
+    def send(self, staged: NDArray[Any]) -> NDArray[Any]:
+        """What was staged."""
+        return staged
+
+    def fetch(self, buffer: NDArray[Any]) -> None:
+        """Nothing to copy."""
+
+    def replay(self, key: Hashable | None, work: Callable[[], None]) -> None:
+        """Does the work."""
+        work()
+
+    def close(self) -> None:
+        """Nothing to give back."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from gcpp_edge.device import Device
 from gcpp_edge.errors import InputError
 
 
@@ -26,24 +27,27 @@ class TensorInfo(NamedTuple):
 
 
 class Runtime(Protocol):
-    """A loaded network. One thread at a time. max_batch: the most frames at once, None for any number."""
+    """A loaded network. One thread at a time.
+
+    max_batch: the most frames at once, None for any number. has_twins: whether `twin` can be asked for. cuts_levels:
+    whether it is one of CUTS_LEVELS.
+    """
 
     name: str
+    max_batch: int | None
+    has_twins: bool
+    cuts_levels: bool
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    max_batch: int | None
 
     def bind(self, name: str, buffer: Any) -> None:
         """Read an input from, or write an output to, this C-contiguous buffer of the runtime's device."""
 
     def run(self) -> None:
-        """From the bound inputs to the bound outputs; on a GPU it only enqueues that. Raises RuntimeFailure."""
+        """From the bound inputs to the bound outputs; on a GPU under way when it returns. Raises RuntimeFailure."""
 
-    def twin(self, device: Any) -> Runtime | None:
-        """Another runtime of the same network and the same weights, with bindings of its own, for a slot of the device.
-
-        None where a runtime has none. Each is closed by itself.
-        """
+    def twin(self, device: Device) -> Runtime:
+        """Another runtime on the same weights, to work beside this one on that device's stream; closed before it."""
 
     def close(self) -> None:
         """Give back the network's memory. More than once does no harm."""
@@ -71,8 +75,8 @@ RUNTIMES = {
 CUTS_LEVELS = frozenset({"tensorrt"})  # they take the whole file and leave out what the level does not need
 
 
-def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions, device: Any) -> Runtime:
-    """The network in `model` (a path or the file's bytes), loaded, for buffers of `device`.
+def open_runtime(name: str, model: str | bytes, where: str, options: RuntimeOptions, device: Device) -> Runtime:
+    """The network in `model` (a path or the file's bytes), loaded for buffers of this device.
 
     `where` names the file in errors; weights that bytes refer to lie in its folder.
 

@@ -1,7 +1,9 @@
-"""ONNX Runtime on the CPU: the embedded default.
+"""ONNX Runtime: on the CPU, the embedded default, and on CUDA.
 
-Buffers are NumPy arrays, bound by address: ONNX Runtime reads and writes them in place.
-Source: onnxruntime.ai/docs/performance/tune-performance/iobinding.html
+Buffers are bound by address: ONNX Runtime reads and writes them in place, on the host or on the GPU. On CUDA it works
+on the device's own stream and does not wait for it.
+Sources: onnxruntime.ai/docs/performance/tune-performance/iobinding.html,
+onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gcpp_edge.device import Device
 from gcpp_edge.errors import MissingDependencyError, ModelError, RuntimeFailure
+from gcpp_edge.kernels.arguments import address_of
 from gcpp_edge.runtimes import RuntimeOptions, TensorInfo
 
+CUDA = "cuda"
 _FATAL_ONLY = 4  # errors are raised; ONNX Runtime would print them as well
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -28,26 +32,28 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-def open_runtime(model: str | bytes, where: str, options: RuntimeOptions, device: Any) -> OnnxRuntime:
+def open_runtime(model: str | bytes, where: str, options: RuntimeOptions, device: Device) -> OnnxRuntime:
     """The network, loaded; see gcpp_edge.runtimes.open_runtime."""
-    return OnnxRuntime(model, where, options)
+    return OnnxRuntime(model, where, options, device)
 
 
 class OnnxRuntime:
     """One ONNX Runtime session and its binding."""
 
-    name = "ONNX Runtime CPU"
     max_batch: int | None = None
+    has_twins = False  # a session works on one stream
+    cuts_levels = False
 
-    def __init__(self, model: str | bytes, where: str, options: RuntimeOptions) -> None:
+    def __init__(self, model: str | bytes, where: str, options: RuntimeOptions, device: Device) -> None:
         onnxruntime = _import_onnxruntime()
-        self._where = where
+        self._where, self._memory = where, device.memory
+        self.name = f"ONNX Runtime {self._memory.upper()}"
         self._failures = _failures()
         try:
             self._session = onnxruntime.InferenceSession(
                 model,
                 _session_options(onnxruntime, options, str(Path(where).resolve().parent)),
-                providers=["CPUExecutionProvider"],
+                providers=_providers(device, options),
                 enable_fallback=0,  # it would try the same again, and print that to standard output
             )
             self.inputs = tuple(_info(value, where) for value in self._session.get_inputs())
@@ -56,12 +62,14 @@ class OnnxRuntime:
             raise ModelError(_load_failure(where, error)) from error
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = _FATAL_ONLY
+        if self._memory == CUDA:  # the caller waits for its stream, once a frame
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._binding = self._session.io_binding()
-        self._bound: dict[str, NDArray[Any]] = {}  # also keeps the buffers alive: ONNX Runtime holds bare addresses
+        self._bound: dict[str, Any] = {}  # also keeps the buffers alive: ONNX Runtime holds bare addresses
         self._input_names = {value.name for value in self.inputs}
 
-    def bind(self, name: str, buffer: NDArray[Any]) -> None:
-        """Read or write this C-contiguous array; binding the same one again costs nothing."""
+    def bind(self, name: str, buffer: Any) -> None:
+        """Read or write this C-contiguous buffer; binding the same one again costs nothing."""
         if self._bound.get(name) is buffer:
             return
         self._require_open()
@@ -69,7 +77,7 @@ class OnnxRuntime:
             raise RuntimeFailure(f"{self._where}: the buffer bound to {name!r} must be C-contiguous.")
         bind = self._binding.bind_input if name in self._input_names else self._binding.bind_output
         try:
-            bind(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+            bind(name, self._memory, 0, buffer.dtype, buffer.shape, address_of(buffer))
         except self._failures as error:
             raise RuntimeFailure(
                 f"{self._where}: cannot bind {name!r} as {buffer.dtype} {buffer.shape} ({_first_line(error)})."
@@ -84,8 +92,9 @@ class OnnxRuntime:
         except self._failures as error:
             raise RuntimeFailure(f"{self._where}: ONNX Runtime failed ({_first_line(error)}).") from error
 
-    def twin(self, device: Any) -> None:
-        """None: a second binding would run on the same threads."""
+    def twin(self, device: Device) -> OnnxRuntime:
+        """Not to be had."""
+        raise RuntimeFailure(f"{self._where}: an ONNX Runtime session works on one stream.")
 
     def close(self) -> None:
         """Give back the session's memory."""
@@ -106,6 +115,18 @@ def _import_onnxruntime() -> Any:
             "Install it: pip install 'gcpp-edge[onnxruntime]'"
         ) from error
     return onnxruntime
+
+
+def _providers(device: Device, options: RuntimeOptions) -> list[Any]:
+    if device.memory != CUDA:
+        return ["CPUExecutionProvider"]
+    chosen = {
+        "device_id": "0",
+        "user_compute_stream": str(device.stream),
+        "use_tf32": str(int(options.tf32)),
+        "cudnn_conv_algo_search": "EXHAUSTIVE",  # once a shape, before the first frame
+    }
+    return [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
 
 
 def _session_options(onnxruntime: Any, options: RuntimeOptions, weights_folder: str) -> Any:

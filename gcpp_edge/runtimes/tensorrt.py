@@ -15,6 +15,7 @@ import numpy as np
 
 from gcpp_edge import engine_cache
 from gcpp_edge.contract import Contract
+from gcpp_edge.device import Device
 from gcpp_edge.engine_cache import Entry, Fresh, Gpu, Recipe
 from gcpp_edge.errors import InputError, RuntimeFailure
 from gcpp_edge.model_file import ModelFile, read_model_file
@@ -192,6 +193,9 @@ class Engine:
 class TensorRtRuntime:
     """One execution context of an engine, and what is bound to it."""
 
+    has_twins = True
+    cuts_levels = True
+
     def __init__(self, engine: Engine, level: str, where: str, device: Any) -> None:
         self.name = engine.library.title
         self._engine, self._level, self._where, self._device = engine, level, where, device
@@ -230,7 +234,7 @@ class TensorRtRuntime:
         if not is_enqueued:
             raise RuntimeFailure(f"{self._where}: {self.name} failed ({reason_text(lines)}).")
 
-    def twin(self, device: Any) -> TensorRtRuntime:
+    def twin(self, device: Device) -> TensorRtRuntime:
         """A runtime on the same engine, with a context, and so with scratch memory and bindings, of its own."""
         self._require_open()
         return TensorRtRuntime(self._engine, self._level, self._where, device)

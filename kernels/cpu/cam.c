@@ -6,7 +6,7 @@ static size_t size_of(gcpp_dtype dtype)
     return dtype == GCPP_FLOAT32 ? sizeof(float) : sizeof(uint16_t);
 }
 
-int64_t gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments)
+void gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments)
 {
     const gcpp_cam_map map = rows->cam[arguments->activations_dtype][arguments->gradients_dtype];
     const size_t channels = (size_t)arguments->channels, positions = (size_t)arguments->positions;
@@ -14,11 +14,14 @@ int64_t gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments)
     const size_t gradients_bytes =
         channels * (arguments->constant_gradients ? 1 : positions) * size_of(arguments->gradients_dtype);
     const float unscale = 1 / arguments->gradient_scale;
-    int64_t poles = 0;
-    for (size_t n = 0; n < (size_t)arguments->batch; n++)
-        poles += map((const char *)arguments->activations + n * activations_bytes,
-                     (const char *)arguments->gradients + n * gradients_bytes, arguments->out + n * positions,
-                     arguments->weights ? arguments->weights + n * channels : NULL, arguments->channels,
-                     arguments->positions, arguments->rule, arguments->constant_gradients, arguments->relu, unscale);
-    return poles;
+    const size_t targets = (size_t)arguments->targets;
+    for (size_t n = 0; n < (size_t)arguments->batch * targets; n++) {
+        const int64_t poles =
+            map((const char *)arguments->activations + n / targets * activations_bytes,
+                (const char *)arguments->gradients + n * gradients_bytes, arguments->out + n * positions,
+                arguments->weights ? arguments->weights + n * channels : NULL, arguments->channels,
+                arguments->positions, arguments->rule, arguments->constant_gradients, arguments->relu, unscale);
+        if (arguments->poles)
+            arguments->poles[n] = poles;
+    }
 }

@@ -24,17 +24,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "arithmetic.h"
+
 enum { GCPP_OK = 0, GCPP_NO_MEMORY = -1 };
-
-typedef enum { GCPP_FLOAT32, GCPP_FLOAT16, GCPP_UINT8 } gcpp_dtype;
-typedef enum { GCPP_GRADCAM, GCPP_GRADCAM_PLUS_PLUS, GCPP_GRADCAM_PLUS_PLUS_SIGNED } gcpp_rule;
-typedef enum { GCPP_BGR, GCPP_RGB, GCPP_BGRA, GCPP_RGBA, GCPP_GRAY, GCPP_GRAY16, GCPP_NV12 } gcpp_format;
-
-/* One axis: source = (d + 0.5) * scale + offset - 0.5 for d in [start, stop), 0 <= start <= stop <= destination size. */
-typedef struct {
-    double scale, offset;
-    int32_t start, stop;
-} gcpp_axis;
 
 /* A small map, how it lies under the destination, and the range that becomes [0, 1]. */
 typedef struct {
@@ -51,10 +43,13 @@ typedef struct {
 } gcpp_picture;
 
 typedef struct {
-    const void *activations, *gradients; /* batch x channels x positions; gradients x 1 position where constant */
-    float *out;                          /* batch x positions */
-    float *weights;                      /* batch x channels, or NULL */
-    ptrdiff_t batch, channels, positions;
+    const void *activations;   /* batch x channels x positions */
+    const void *gradients;     /* batch x targets x channels x positions, or x 1 position where constant */
+    float *out;                /* batch x targets x positions */
+    float *weights;            /* batch x targets x channels, or NULL */
+    int64_t *poles;            /* batch x targets, or NULL: how many positions were poles (0 but for the signed rule) */
+    ptrdiff_t batch, targets;  /* each target of a picture has gradients of its own, and the picture's activations */
+    ptrdiff_t channels, positions;
     gcpp_dtype activations_dtype, gradients_dtype;
     gcpp_rule rule;
     int constant_gradients, relu;
@@ -79,8 +74,7 @@ typedef struct gcpp_rows gcpp_rows;
 /* The table for "scalar" or "avx2", or NULL where this build or this machine has no such instructions. */
 const gcpp_rows *gcpp_rows_for(const char *isa);
 
-/* Returns how many positions were poles (always 0 but for the signed rule). */
-int64_t gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments);
+void gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments);
 
 /* out: height x width of float32 or uint8. */
 int gcpp_heatmap(const gcpp_rows *rows, const gcpp_map *map, void *out, gcpp_dtype dtype, int32_t height, int32_t width);

@@ -2,22 +2,7 @@
 #ifndef GCPP_HALF_H
 #define GCPP_HALF_H
 
-#include <stdint.h>
-#include <string.h>
-
-static inline float gcpp_float_from_bits(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline uint32_t gcpp_bits_from_float(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
+#include "arithmetic.h"
 
 static inline float gcpp_float_from_half(uint16_t half)
 {

@@ -1,18 +1,5 @@
 #include "lines.h"
 
-#include <math.h>
-
-gcpp_taps gcpp_taps_at(const gcpp_axis *axis, int32_t destination, int32_t source_size)
-{
-    double source = (destination + 0.5) * axis->scale + axis->offset - 0.5;
-    source = source > 0 ? source : 0; /* clamped before it becomes an index: it may be 1e300 */
-    source = source < source_size - 1 ? source : source_size - 1;
-    const double floor_of_source = floor(source);
-    const double share = source - floor_of_source;
-    const int32_t first = (int32_t)floor_of_source;
-    return (gcpp_taps){first, share > 0 ? first + 1 : first, (float)share};
-}
-
 size_t gcpp_columns_bytes(int32_t count)
 {
     return 7 * sizeof(int32_t) * (size_t)count;

@@ -4,14 +4,6 @@
 
 #include "rows.h"
 
-/* The two source pixels of one destination pixel, and the share of the second. */
-typedef struct {
-    int32_t first, second;
-    float share;
-} gcpp_taps;
-
-gcpp_taps gcpp_taps_at(const gcpp_axis *axis, int32_t destination, int32_t source_size);
-
 /* Bytes of scratch that a table for `count` columns needs. */
 size_t gcpp_columns_bytes(int32_t count);
 

@@ -107,15 +107,13 @@ int gcpp_heatmap(const gcpp_rows *rows, const gcpp_map *map, void *out, gcpp_dty
     return GCPP_OK;
 }
 
-enum { ONE = 65536 /* a share of 1 in 16-bit fixed point */, HALF = 128 /* 0.5 in 8.8, for rounding */ };
-
 /* The palette's part of the blend, once a call instead of once a pixel. */
 static void weigh_palette(const uint8_t *palette, int32_t share, gcpp_color colors[256])
 {
     for (int i = 0; i < 256; i++) {
         for (int c = 0; c < 3; c++)
-            colors[i].channel[c] = (uint16_t)(((palette[3 * i + c] * share + HALF) >> 8) + HALF);
-        colors[i].channel[3] = HALF;
+            colors[i].channel[c] = (uint16_t)gcpp_palette_part(palette[3 * i + c], share);
+        colors[i].channel[3] = GCPP_HALF;
     }
 }
 
@@ -140,7 +138,7 @@ enum { DIM_RUN = 256 };
 static void dim_pixels(const picture_row *row, int32_t start, int32_t stop, int32_t keep)
 {
     static const uint8_t index[DIM_RUN] = {0};
-    static const gcpp_color black[1] = {{{HALF, HALF, HALF, HALF}}};
+    static const gcpp_color black[1] = {{{GCPP_HALF, GCPP_HALF, GCPP_HALF, GCPP_HALF}}};
     for (; start < stop; start += DIM_RUN)
         blend_pixels(row, start, stop - start < DIM_RUN ? stop : start + DIM_RUN, index, black, keep);
 }
@@ -148,7 +146,7 @@ static void dim_pixels(const picture_row *row, int32_t start, int32_t stop, int3
 /* A share in [0, 1] as 16-bit fixed point. */
 static int32_t fixed_point(double share)
 {
-    return (int32_t)(share * ONE + 0.5);
+    return (int32_t)(share * GCPP_ONE + 0.5);
 }
 
 int gcpp_overlay(const gcpp_rows *rows, const gcpp_map *map, const gcpp_picture *frame, const uint8_t *palette,
@@ -159,7 +157,7 @@ int gcpp_overlay(const gcpp_rows *rows, const gcpp_map *map, const gcpp_picture 
     upsampler self;
     if (upsampler_open(&self, rows, map) != GCPP_OK)
         return GCPP_NO_MEMORY;
-    weigh_palette(palette, ONE - keep, colors);
+    weigh_palette(palette, GCPP_ONE - keep, colors);
     for (int32_t y = 0; y < frame->height; y++) {
         const picture_row row = {rows, frame->pixels + y * frame->row_stride_bytes,
                                  out->pixels + y * out->row_stride_bytes, frame->channels};

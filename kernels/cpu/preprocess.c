@@ -41,7 +41,7 @@ static void add_grey(const picture_source *self, float *row)
     const float *const blue = row + (ptrdiff_t)plane_of(self, 'b') * count;
     float *const grey = row + (ptrdiff_t)self->grey_plane * count;
     for (int32_t i = 0; i < count; i++)
-        grey[i] = 0.299f * red[i] + 0.587f * green[i] + 0.114f * blue[i];
+        grey[i] = gcpp_grey(red[i], green[i], blue[i]);
 }
 
 static void read_row(const void *context, int32_t index, float *row)

@@ -4,8 +4,6 @@
 
 #include "gcpp.h"
 
-#define GCPP_POLE 1e-3f /* |2 + max(ΣA, 0)·g| below this is taken for a pole of Eq. 19 */
-
 /* One map from one picture's activations and gradients: writes `out` and `weights`, returns the count of poles.
  * unscale: 1 / s for gradients stored as g·s. It costs two products a channel and none a position, since
  * w = Σ relu(g) / (2 + max(ΣA, 0)·g) = 1/s · Σ relu(g·s) / (2 + max(ΣA / s, 0)·g·s). */

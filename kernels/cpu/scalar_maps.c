@@ -2,33 +2,22 @@
 #include "half.h"
 #include "scalar.h"
 
-static inline float mix(float first, float second, float share)
-{
-    return first + (second - first) * share;
-}
-
 void gcpp_widen_f32_scalar(const float *row, const gcpp_columns *columns, float *out)
 {
     for (int32_t i = 0; i < columns->count; i++)
-        out[i] = mix(row[columns->first[i]], row[columns->second[i]], columns->share[i]);
-}
-
-static inline float unit_interval(float value)
-{
-    value = value > 0 ? value : 0; /* a NaN compares false and becomes 0 */
-    return value < 1 ? value : 1;
+        out[i] = gcpp_mix(row[columns->first[i]], row[columns->second[i]], columns->share[i]);
 }
 
 void gcpp_value_f32_scalar(const float *upper, const float *lower, float share, float *out, int32_t count)
 {
     for (int32_t i = 0; i < count; i++)
-        out[i] = unit_interval(mix(upper[i], lower[i], share));
+        out[i] = gcpp_unit_interval(gcpp_mix(upper[i], lower[i], share));
 }
 
 void gcpp_value_u8_scalar(const float *upper, const float *lower, float share, uint8_t *out, int32_t count)
 {
     for (int32_t i = 0; i < count; i++)
-        out[i] = (uint8_t)(int32_t)(255 * unit_interval(mix(upper[i], lower[i], share)) + 0.5f);
+        out[i] = gcpp_byte_of_unit(gcpp_unit_interval(gcpp_mix(upper[i], lower[i], share)));
 }
 
 void gcpp_blend_u8_scalar(const uint8_t *frame, int32_t channels, const uint8_t *index, const gcpp_color *colors,
@@ -37,7 +26,7 @@ void gcpp_blend_u8_scalar(const uint8_t *frame, int32_t channels, const uint8_t 
     for (int32_t i = 0; i < count; i++, frame += channels, out += channels) {
         const gcpp_color color = colors[index[i]];
         for (int32_t c = 0; c < 3; c++)
-            out[c] = (uint8_t)(((frame[c] * keep >> 8) + color.channel[c]) >> 8);
+            out[c] = gcpp_blend(frame[c], keep, color.channel[c]);
         if (channels == 4)
             out[3] = frame[3];
     }

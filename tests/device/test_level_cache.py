@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from gcpp_edge.contract import METADATA_KEY, contract_from_metadata
-from gcpp_edge.device.host import HostDevice
+from gcpp_edge.device import open_device
 from gcpp_edge.errors import MissingDependencyError, ModelError
 from gcpp_edge.level_cache import cache_folder, model_at_level
 from gcpp_edge.model_file import read_model_file
@@ -195,8 +195,8 @@ def test_a_runtime_finds_the_weights_beside_the_file_at_every_level(make_model, 
 
 def scores_of(path: Path, level: str) -> np.ndarray:
     scores = np.zeros((1, 7), np.float32)
-    model = model_at_level(read_model_file(path), level)
-    runtime = open_runtime("onnxruntime", model, str(path), RuntimeOptions(), HostDevice())
+    model, device = model_at_level(read_model_file(path), level), open_device("cpu")
+    runtime = open_runtime("onnxruntime", model, str(path), RuntimeOptions(), device)
     bound = {"image": IMAGE[:1], "scores": scores, "target": np.array([0])}
     for name in [info.name for info in (*runtime.inputs, *runtime.outputs) if info.name in bound]:
         runtime.bind(name, bound[name])

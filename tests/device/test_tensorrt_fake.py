@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from fake_tensorrt import Fake, FakeGpuDevice, Gpu, HostBuffer
 
+import gcpp_edge
 from gcpp_edge.device.host import HostDevice
 from gcpp_edge.engine_cache import engine_folder
 from gcpp_edge.errors import GcppError, InputError, MissingDependencyError, ModelError, RuntimeFailure
-from gcpp_edge.explainer import Explainer
-from gcpp_edge.model_file import read_model_file
 from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
 from gcpp_edge.runtimes.tensorrt_library import load_library
 
@@ -379,22 +378,19 @@ class Addressed(np.ndarray):
 class HostAsGpu(HostDevice):
     """The host's memory and kernels, for the runtime of a GPU."""
 
-    name, runtime, stream, gpu = "cuda", "tensorrt", 77, Gpu()
+    name, stream, gpu = "cuda", 77, Gpu()
 
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return super().allocate(shape, dtype).view(Addressed)
 
-    def free(self, buffer: Any) -> None:
-        pass
-
 
 @pytest.mark.parametrize("guided", [False, True])
-def test_an_explanation_is_that_of_the_cpu(fake, shared_model, random_frame, guided: bool) -> None:
-    file = read_model_file(shared_model.path)
-    options = RuntimeOptions(max_batch=2)
+def test_an_explanation_is_that_of_the_cpu(fake, shared_model, random_frame, monkeypatch, guided: bool) -> None:
+    devices = {"cuda": HostAsGpu, "cpu": HostDevice}
+    monkeypatch.setattr("gcpp_edge.explainer.open_device", lambda name: devices[name]())
     with (
-        Explainer(file, HostAsGpu(), "map", None, options) as on_gpu,
-        Explainer(file, HostDevice(), "map", None, options) as on_cpu,
+        gcpp_edge.load(shared_model.path, device="tensorrt") as on_gpu,
+        gcpp_edge.load(shared_model.path, device="cpu") as on_cpu,
     ):
         assert on_gpu.runtime_name.startswith(f"TensorRT {fake.version}, kernels ")
         for frames in ([random_frame(seed=1)], [random_frame(seed=2), random_frame(seed=3)]):

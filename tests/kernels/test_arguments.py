@@ -1,5 +1,7 @@
 """Arguments that do not fit: every implementation refuses them in the same words, before it touches memory."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,12 @@ def shifted(array):
     return block[: array.size].reshape(array.shape), block[array.shape[-1] :].reshape(array.shape)
 
 
+def same_memory(**arrays):
+    """Arrays, by their shape and dtype, that begin at the same address."""
+    block = np.zeros(64)
+    return {name: np.ndarray(shape, dtype, buffer=block) for name, (shape, dtype) in arrays.items()}
+
+
 GOOD = {
     "cam": lambda: {
         "activations": f32(2, 3, 4, 4),
@@ -37,6 +45,7 @@ GOOD = {
         "relu": True,
         "out": f32(2, 4, 4),
         "weights": f32(2, 3),
+        "poles": np.zeros(2, np.int64),
     },
     "heatmap": lambda: {
         "map": f32(4, 4), "rows": AXIS, "columns": AXIS, "low": 0.0, "high": 1.0, "out": f32(8, 8)
@@ -72,6 +81,11 @@ BAD = [
     ("cam", {"out": np.zeros((2, 4, 4), np.float16)}, ShapeError, "out"),
     ("cam", {"out": read_only(f32(2, 4, 4))}, ShapeError, "writable"),
     ("cam", {"weights": f32(3)}, ShapeError, "weights"),
+    ("cam", {"gradients": f32(2, 5, 3, 4, 4)}, ShapeError, r"out must be an array of float32 \(2, 5, 4, 4\)"),
+    ("cam", {"gradients": f32(2, 3, 5, 4, 4)}, ShapeError, "an axis of targets"),
+    ("cam", {"poles": f32(2)}, ShapeError, r"poles must be an array of int64 \(2\)"),
+    ("cam", {"poles": np.zeros((2, 1), np.int64)}, ShapeError, "poles"),
+    ("cam", same_memory(weights=((2, 3), np.float32), poles=((2,), np.int64)), ShapeError, "overlap"),
     ("cam", {"gradient_scale": 0.0}, InputError, "gradient_scale"),
     ("cam", {"gradient_scale": -1.0}, InputError, "gradient_scale"),
     ("cam", {"gradient_scale": float("nan")}, InputError, "gradient_scale"),
@@ -130,6 +144,35 @@ def test_the_rows_that_the_bad_ones_are_made_from_run(isa, kernel):
 def test_an_argument_that_does_not_fit_is_refused(isa, kernel, change, error, text):
     with pytest.raises(error, match=text):
         getattr(kernels.table(isa), kernel)(**GOOD[kernel]() | change)
+
+
+class DeviceBuffer:
+    """What the kernels ask of memory that is not NumPy's: an address, and the rest as NumPy has it."""
+
+    def __init__(self, array):
+        self.address = array.ctypes.data
+        self.dtype, self.shape, self.ndim, self.strides = array.dtype, array.shape, array.ndim, array.strides
+        self.nbytes, self.flags = array.nbytes, array.flags
+
+
+def on_device(named):
+    return {name: DeviceBuffer(value) if isinstance(value, np.ndarray) else value for name, value in named.items()}
+
+
+@pytest.mark.parametrize("kernel", ["cam", "heatmap", "overlay", "guided"])
+def test_buffers_of_a_device_are_checked_like_arrays(kernel):
+    received = []
+    table = kernels.KernelTable("device", SimpleNamespace(**{kernel: lambda *arguments: received.extend(arguments)}))
+    named = on_device(GOOD[kernel]())
+    getattr(table, kernel)(**named)
+    assert all(any(value is other for other in received) for value in named.values() if hasattr(value, "address"))
+    with pytest.raises(ShapeError, match="out must be an array of"):
+        getattr(table, kernel)(**named | {"out": DeviceBuffer(f32(3))})
+    source = next(name for name in ("activations", "map") if name in named)
+    overlapping = DeviceBuffer(GOOD[kernel]()["out"])
+    overlapping.address = named[source].address + 4
+    with pytest.raises(ShapeError, match="overlap"):
+        getattr(table, kernel)(**named | {"out": overlapping})
 
 
 @pytest.mark.parametrize("isa", kernels.available())

@@ -1,5 +1,6 @@
 """cam: every instruction set of this machine against the reference."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ class Case:
     space: tuple[int, ...]
     channels: int = 5
     batch: int = 1
+    targets: tuple[int, ...] = ()  # (K,): K gradients for the same activations
     activations: str = "float32"
     gradients: str = "float32"
     constant: bool = False
@@ -27,9 +29,9 @@ class Case:
     def arrays(self):
         random = np.random.default_rng(abs(hash((self.space, self.channels, self.batch))))
         shape = (self.batch, self.channels, *self.space)
-        slopes = (self.batch, self.channels, *([1] * len(self.space) if self.constant else self.space))
+        slopes = (*self.targets, self.channels, *([1] * len(self.space) if self.constant else self.space))
         activations = random.standard_normal(shape) + self.shift
-        gradients = away_from_poles(activations, random.standard_normal(slopes))
+        gradients = away_from_poles(activations, random.standard_normal((self.batch, *slopes)))
         return activations.astype(self.activations), (gradients * self.scale).astype(self.gradients)
 
 
@@ -37,6 +39,8 @@ def away_from_poles(activations, gradients):
     """Gradients without those that bring 2 + ΣA·g near 0, where float32 and float64 may part."""
     axes = tuple(range(2, activations.ndim))
     total = np.maximum(activations.sum(axis=axes, keepdims=True), 0)
+    if gradients.ndim > activations.ndim:
+        total = total[:, None]
     return np.where(np.abs(2 + total * gradients) < 0.5, 1, gradients)
 
 
@@ -79,25 +83,33 @@ CASES = [
     Case("gradients over 256, constant, less than a lane", (1, 3), constant=True, scale=2.0**-8),
     Case("gradients times 3", (5, 5), scale=3.0),
     Case("negative sums, gradients times 1024", (7, 7), shift=-3, scale=2.0**10),
+    Case("three targets", (7, 7), batch=2, targets=(3,)),
+    Case("three targets, less than a lane", (1, 5), batch=2, targets=(3,), gradients="float16"),
+    Case("three targets, constant gradients", (5, 7), batch=2, targets=(3,), constant=True),
+    Case("no targets", (3, 3), batch=2, targets=(0,)),
 ]
 
 
 def run(table, case_arrays, rule, relu, output, guarded=np.asarray, scale=1.0):
     activations, gradients = (guarded(array) for array in case_arrays)
-    out = output((len(activations), *activations.shape[2:]), np.float32)
-    weights = output(activations.shape[:2], np.float32)
-    poles = table.cam(activations, gradients, rule, relu, out, weights, gradient_scale=scale)
+    maps = gradients.shape[: gradients.ndim - activations.ndim + 1]
+    out = output((*maps, *activations.shape[2:]), np.float32)
+    weights = output((*maps, activations.shape[1]), np.float32)
+    poles = output(maps, np.int64)
+    table.cam(activations, gradients, rule, relu, out, weights, gradient_scale=scale, poles=poles)
     return out, weights, poles
 
 
 def assert_same(result, expected, arrays):
     out, weights, poles = result
     activations = np.abs(arrays[0].astype(np.float64))
-    scale = np.einsum("nc,nc...->n...", np.abs(expected[1].astype(np.float64)), activations)
+    importance = np.abs(expected[1].astype(np.float64))
+    flat = activations.reshape(*activations.shape[:2], math.prod(activations.shape[2:]))
+    scale = np.einsum("n...c,ncs->n...s", importance, flat)
     tolerance = TOLERANCE * scale.max(initial=0) + 1e-12
     np.testing.assert_allclose(out, expected[0], rtol=0, atol=tolerance)
     np.testing.assert_allclose(weights, expected[1], rtol=TOLERANCE, atol=TOLERANCE)
-    assert poles == expected[2]
+    np.testing.assert_array_equal(poles, expected[2])
 
 
 @pytest.mark.parametrize("relu", [True, False], ids=["relu", "raw"])
@@ -110,7 +122,7 @@ def test_cam_equals_the_reference(compiled, reference, case, rule, relu, output,
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_cam_does_without_the_weights_output(compiled, rule, output):
+def test_cam_does_without_weights_and_poles(compiled, rule, output):
     arrays = CASES[16].arrays()
     expected, _, _ = run(compiled, arrays, rule, True, output)
     out = output(expected.shape, np.float32)
@@ -149,7 +161,7 @@ def test_a_pole_counts_every_position_and_adds_nothing(compiled, reference, posi
     gradients[0, 1] = -0.5 + 1e-2
     gradients *= np.float32(scale)
     result = run(compiled, (activations, gradients), "gradcam++-signed", False, output, scale=scale)
-    assert result[2] == positions and result[1][0, 0] == 0
+    assert list(result[2]) == [positions] and result[1][0, 0] == 0
     expected = run(reference, (activations, gradients), "gradcam++-signed", False, output, scale=scale)
     assert_same(result, expected, (activations, gradients))
 
