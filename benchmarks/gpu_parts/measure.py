@@ -29,7 +29,7 @@ from gpu_parts.subjects import SUBJECTS, layer_of
 
 FRAME = (1080, 1920, 3)
 REPEATS = 20  # of a stage in its graph
-WARM_UP = 10
+WARM_UP = 5
 PALETTE = np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--device", choices=("tensorrt", "cuda", "cpu"), default="tensorrt")
     parser.add_argument("--tf32", choices=("on", "off"), default="off")
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--peers", action="store_true", help="PyTorch eager and pytorch-grad-cam too")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
@@ -49,7 +49,7 @@ def main() -> None:
         for level in (PLAIN, MAP):
             explainer._device.perform(lambda level=level: explainer._inference.network(level))
         found: dict[str, Any] = {"runtime": explainer.runtime_name, "load_seconds": round(perf_counter() - began, 1)}
-        found |= stages(explainer, frame) | agreement(explainer, options.model, frame)
+        found |= stages(explainer, frame, options.rounds) | agreement(explainer, options.model, frame)
         runs: dict[str, Callable[[], object]] = {
             "plain": lambda: explainer.scores(frame),
             "map": lambda: explainer(frame),
@@ -80,8 +80,8 @@ def interleaved_ms(runs: dict[str, Callable[[], object]], rounds: int) -> dict[s
 class Stages:
     """Times work on a device: microseconds of one among REPEATS in a recorded graph."""
 
-    def __init__(self, device: Any) -> None:
-        self.device = device
+    def __init__(self, device: Any, rounds: int) -> None:
+        self.device, self.rounds = device, rounds
         self.mark = device.allocate((1,), np.dtype(np.float32))  # reading it back waits for all before it
 
     def us(self, name: str, work: Callable[[], object], record: bool = True) -> float:
@@ -92,7 +92,7 @@ class Stages:
 
         key = ("benchmark", name) if record else None
         times = []
-        for index in range(WARM_UP + 30):
+        for index in range(WARM_UP + self.rounds):
             start = perf_counter()
             self.device.replay(key, repeated)
             self.device.download(self.mark)
@@ -101,12 +101,12 @@ class Stages:
         return round(1e6 * statistics.median(times) / REPEATS, 3)
 
 
-def stages(explainer: Any, frame: np.ndarray) -> dict[str, Any]:
+def stages(explainer: Any, frame: np.ndarray, rounds: int) -> dict[str, Any]:
     """Microseconds of every stage, and the bytes that our kernels must move."""
-    return explainer._device.perform(lambda: _stages(explainer, explainer._device, frame))  # type: ignore[no-any-return]
+    return explainer._device.perform(lambda: _stages(explainer, explainer._device, frame, rounds))  # type: ignore[no-any-return]
 
 
-def _stages(explainer: Any, device: Any, frame: np.ndarray) -> dict[str, Any]:
+def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict[str, Any]:
     contract, kernels = explainer.contract, device.kernels
     layer, pixels = contract.layer, contract.preprocessing
     network = explainer._inference.network(MAP)
@@ -124,7 +124,7 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray) -> dict[str, Any]:
     staged = device.stage("benchmark", frame)
     A, g, image = buffers[layer.activations], buffers[layer.gradients], buffers[contract.input]
     to_input = frame_from_map(fit_frame(pixels.height, pixels.width, pixels), *layer.space)
-    clock = Stages(device)
+    clock = Stages(device, rounds)
     records = "tensorrt" in explainer.runtime_name.lower()
     levels = {level: explainer._inference.network(level) for level in (PLAIN, MAP, GUIDED)}
     for one in levels.values():
@@ -178,6 +178,10 @@ def agreement(explainer: Any, model: Path, frame: np.ndarray) -> dict[str, Any]:
 def peers(name: str, layer: str, tf32: bool, where: str) -> dict[str, Callable[[], object]]:
     """PyTorch on the same GPU: forward alone, and pytorch-grad-cam's Grad-CAM++ at the same layer."""
     import torch
+
+    from gcpp_edge.export.from_torch import import_torchvision
+
+    import_torchvision()  # also beside a torch that it was not built for; pytorch-grad-cam imports it
     from pytorch_grad_cam import GradCAMPlusPlus
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
@@ -192,7 +196,7 @@ def peers(name: str, layer: str, tf32: bool, where: str) -> dict[str, Callable[[
         wait()
 
     def grad_cam() -> None:
-        cam(input_tensor=picture)
+        cam(input_tensor=picture, targets=None)
         wait()
 
     return {"pytorch eager": eager, "pytorch-grad-cam": grad_cam}

@@ -87,3 +87,18 @@ def test_a_row_that_fails_says_why_and_the_next_goes_on(tmp_path, monkeypatch):
     found = gpu.apart(gpu.Row("vgg16"), tmp_path, 30)
     assert found["not_measured"] == "ended with 1: no such network"
     assert json.dumps(found)
+
+
+def test_a_rehearsal_on_the_cpu_gives_every_figure_of_the_page(tmp_path):
+    """The fixture stands in for the network: what is timed is only that it can be."""
+    output = tmp_path / "row.json"
+    row = gpu.Row("resnet50", device="cpu")
+    command = [*gpu.measuring(row, ROOT / "tests" / "fixtures" / "explained-v1.onnx", output), "--rounds", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "benchmarks"), "GCPP_EDGE_CACHE": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text("utf-8"))
+    assert found["differs_from_cpu"] == {"scores": 0.0, "map": 0.0, "guided": 0.0}
+    text = page(result(measured(**found)))
+    for stage in ("copy in", "preprocess", "network, guided", "cam", "overlay", "copy out, map"):
+        assert stage in text

@@ -3,12 +3,14 @@
 import ctypes
 import mmap
 
+import emulator
 import numpy as np
 import pytest
 
 from gcpp_edge import kernels
 
 COMPILED = [isa for isa in kernels.available() if isa != "numpy"]
+EMULATOR = "cuda-emulator"
 PAGE = mmap.PAGESIZE
 SENTINEL = 0xA5
 MARGIN = 64  # bytes on either side of an output: a whole vector and more
@@ -16,15 +18,16 @@ PROT_NONE = 0  # the mmap module does not name it
 
 
 def pytest_generate_tests(metafunc):
-    """Tests that take `compiled` run once for every instruction set of this machine, against the reference."""
+    """Tests that take `compiled` run for every instruction set of this machine and for CUDA, against the reference."""
     if "compiled" in metafunc.fixturenames:
-        skip = pytest.mark.skip(reason=kernels.reason())
-        metafunc.parametrize("compiled", COMPILED or [pytest.param("none", marks=skip)], indirect=True)
+        isas = COMPILED or [pytest.param("none", marks=pytest.mark.skip(reason=kernels.reason()))]
+        skip = pytest.mark.skipif(bool(emulator.missing()), reason=emulator.missing() or "there")
+        metafunc.parametrize("compiled", [*isas, pytest.param(EMULATOR, marks=skip)], indirect=True)
 
 
 @pytest.fixture
 def compiled(request):
-    return kernels.table(request.param)
+    return emulator.table() if request.param == EMULATOR else kernels.table(request.param)
 
 
 @pytest.fixture
@@ -57,14 +60,17 @@ def beside_forbidden_page(array, at_end):
 
 @pytest.fixture
 def output():
-    """Makes arrays for results, off the alignment of vectors, and fails the test if their surroundings are written."""
+    """Makes arrays for results, and fails the test if their surroundings are written.
+
+    They lie off the alignment of vectors, or with `aligned` on it.
+    """
     blocks = []
 
-    def make(shape, dtype):
+    def make(shape, dtype, aligned=False):
         dtype = np.dtype(dtype)
         size = int(np.prod(shape)) * dtype.itemsize
-        block = np.full(2 * MARGIN + dtype.itemsize + size, SENTINEL, np.uint8)
-        start = MARGIN + dtype.itemsize
+        block = np.full(3 * MARGIN + dtype.itemsize + size, SENTINEL, np.uint8)
+        start = MARGIN + (-block.ctypes.data % MARGIN if aligned else dtype.itemsize)
         blocks.append((block, start, start + size))
         return block[start : start + size].view(dtype).reshape(shape)
 

@@ -47,6 +47,7 @@ GOOD = {
         "weights": f32(2, 3),
         "poles": np.zeros(2, np.int64),
     },
+    "range": lambda: {"map": f32(4, 4), "zero_low": False, "out": f32(2)},
     "heatmap": lambda: {
         "map": f32(4, 4), "rows": AXIS, "columns": AXIS, "low": 0.0, "high": 1.0, "out": f32(8, 8)
     },
@@ -99,6 +100,14 @@ BAD = [
     ("heatmap", {"out": np.zeros((8, 8))}, ShapeError, r"float32 or uint8 \(\*, \*\)"),
     ("heatmap", {"out": f32(8, 16)[:, :8]}, ShapeError, "C-contiguous"),
     ("heatmap", {"out": read_only(f32(8, 8))}, ShapeError, "writable"),
+    ("heatmap", {"limits": f32(3)}, ShapeError, r"limits must be an array of float32 \(2\)"),
+    ("heatmap", {"limits": (0.0, 1.0)}, ShapeError, "limits must be an array"),
+    ("overlay", {"limits": np.zeros(2)}, ShapeError, "limits"),
+    ("guided", {"limits": f32(2, 1)}, ShapeError, "limits"),
+    ("range", {"map": np.zeros((4, 4))}, ShapeError, "map"),
+    ("range", {"map": 3.0}, ShapeError, "found a float"),
+    ("range", {"out": f32(4)}, ShapeError, r"out must have shape \(2,\) or \(4, 2\)"),
+    ("range", same_memory(map=((4, 4), np.float32), out=((2,), np.float32)), ShapeError, "overlap"),
     ("overlay", {"frame": u8(8, 8)}, ShapeError, r"uint8 \(\*, \*, 3\|4\)"),
     ("overlay", {"frame": u8(8, 8, 2)}, ShapeError, "frame"),
     ("overlay", {"frame": f32(8, 8, 3)}, ShapeError, "frame"),

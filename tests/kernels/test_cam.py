@@ -60,6 +60,10 @@ CASES = [
     Case("the last maps of most networks", (7, 7), channels=67),
     Case("a wide map", (14, 14), channels=9),
     Case("an early layer", (56, 56), channels=3),
+    Case("more channels than threads in a block", (7, 7), channels=1031),
+    Case("an early layer, odd", (33, 35), channels=3, batch=2),
+    Case("an early layer in float16", (40, 40), channels=5, activations="float16", gradients="float16"),
+    Case("an early layer, constant gradients", (40, 40), channels=5, batch=2, constant=True),
     Case("a batch", (7, 7), channels=6, batch=3),
     Case("one axis", (19,)),
     Case("three axes", (3, 4, 5)),
@@ -123,7 +127,7 @@ def test_cam_equals_the_reference(compiled, reference, case, rule, relu, output,
 
 @pytest.mark.parametrize("rule", RULES)
 def test_cam_does_without_weights_and_poles(compiled, rule, output):
-    arrays = CASES[16].arrays()
+    arrays = Case("", (7, 7), channels=6, batch=3).arrays()
     expected, _, _ = run(compiled, arrays, rule, True, output)
     out = output(expected.shape, np.float32)
     compiled.cam(*arrays, rule, True, out)

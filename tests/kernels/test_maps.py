@@ -199,6 +199,22 @@ def test_overlay_takes_rows_that_lie_apart_and_leaves_what_is_between(compiled, 
     assert (whole_out[:, :4] == 77).all() and (whole_out[:, 25:] == 77).all()
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("width", [1, 3, 4, 7, 8, 12, 127, 128, 133, 260])
+def test_aligned_memory_gives_the_same(compiled, channels, width, output):
+    case = Case("", (5, 6), (9, width), columns=Axis(6 / width, 0.0, 1, max(width - 1, 1)))
+    frame = output((*case.size, channels), np.uint8, aligned=True)
+    frame[...] = frame_of(case, channels)
+    arguments = (case.values(), *case.axes, -1.0, 1.0, palette_of("random"), 0.5, 0.5)
+    blends = [output(frame.shape, np.uint8, aligned) for aligned in (False, True)]
+    bytes = [output(case.size, np.uint8, aligned) for aligned in (False, True)]
+    for blend, values in zip(blends, bytes, strict=True):
+        compiled.overlay(frame, *arguments, blend)
+        compiled.heatmap(case.values(), *case.axes, -1.0, 1.0, values)
+    np.testing.assert_array_equal(*blends)
+    np.testing.assert_array_equal(*bytes)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_guided_equals_the_reference(compiled, reference, case, dtype, output, guarded):
@@ -238,3 +254,62 @@ def test_heatmap_interpolates_as_opencv_does(reference, size, output):
     values = np.random.default_rng(8).uniform(0, 1, case.map).astype(np.float32)
     resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(heatmap(reference, case, values, np.float32, output), resized, rtol=0, atol=1e-5)
+
+
+RANGED = [
+    np.zeros((3, 4)),
+    np.array([[-2.0, 5.0]]),
+    np.array([-7.0, -3.0, -5.0]),
+    np.array([np.nan, 2.0, np.nan, -1.0]),
+    np.full((5, 5), np.nan),
+    np.array([np.inf, 1.0, -np.inf]),
+    np.zeros((0, 3)),
+    np.random.default_rng(0).standard_normal((3, 4, 5)),
+    np.random.default_rng(0).standard_normal((40, 41)),
+    np.arange(1000.0),
+    -np.arange(1000.0),
+]
+
+
+@pytest.mark.parametrize("zero_low", [False, True], ids=["minimum", "zero"])
+@pytest.mark.parametrize("values", RANGED, ids=lambda values: str(values.shape))
+def test_range_equals_the_reference(compiled, reference, values, zero_low, output, guarded):
+    values = values.astype(np.float32)
+    for shape in ((2,), (len(values), 2)):
+        found, expected = output(shape, np.float32), output(shape, np.float32)
+        compiled.range(guarded(values), zero_low, found)
+        reference.range(values, zero_low, expected)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_range_is_minimum_and_maximum(reference):
+    found = np.empty(2, np.float32)
+    reference.range(np.array([[3.0, -1.0], [np.nan, 2.0]], np.float32), False, found)
+    assert list(found) == [-1, 3]
+    reference.range(np.array([[3.0, -1.0], [np.nan, 2.0]], np.float32), True, found)
+    assert list(found) == [0, 3]
+
+
+LIMITS = [(-1.0, 1.5), (0.5, 0.5), (1.0, -1.0), (np.nan, 1.0), (0.0, np.inf)]
+LIMITS += [(1000.0, 1000.25), (0.0, 1e-42), (-3e38, 3e38)]  # where float32 is short of digits, or of exponents
+
+
+@pytest.mark.parametrize("low, high", LIMITS)
+def test_limits_in_a_buffer_are_what_the_numbers_are(compiled, reference, low, high, output, guarded):
+    case = Case("", (7, 7), (20, 140))
+    limits = np.array([low, high], np.float32)
+    width = float(limits[1]) - float(limits[0])
+    values = (case.values() * (width if 0 < width < 1e38 else 1) + (low if abs(low) < 1e30 else 0)).astype(np.float32)
+    image, frame, palette = np.ones((1, *case.size), np.float32), frame_of(case, 3), palette_of("random")
+    numbers = map(float, limits)
+    expected = output(case.size, np.float32)
+    reference.heatmap(values, *case.axes, *numbers, expected)
+    found, product = output(case.size, np.float32), output(image.shape, np.float32)
+    compiled.heatmap(values, *case.axes, 7.0, 8.0, found, limits=guarded(limits))
+    compiled.guided(values, *case.axes, 7.0, 8.0, image, product, limits=guarded(limits))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(product[0], found)
+    blends = [output(frame.shape, np.uint8) for _ in range(2)]
+    compiled.overlay(frame, values, *case.axes, *map(float, limits), palette, 0.5, 0.5, blends[0])
+    compiled.overlay(frame, values, *case.axes, 7.0, 8.0, palette, 0.5, 0.5, blends[1], limits=limits)
+    np.testing.assert_array_equal(*blends)
