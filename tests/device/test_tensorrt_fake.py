@@ -12,7 +12,7 @@ from fake_tensorrt import Fake, FakeGpuDevice, Gpu, HostBuffer
 
 import gcpp_edge
 from gcpp_edge.device.host import HostDevice
-from gcpp_edge.engine_cache import engine_folder
+from gcpp_edge.engine_store import engine_folder
 from gcpp_edge.errors import GcppError, InputError, MissingDependencyError, ModelError, RuntimeFailure
 from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
 from gcpp_edge.runtimes.tensorrt_library import load_library
