@@ -1,8 +1,7 @@
 """Engines that TensorRT built, kept beside the cut levels: built once, and only ever loaded where they fit.
 
 An engine is good for one model, one TensorRT, one kind of GPU and one way of building; a document beside it says
-which, and holds the contract, which TensorRT does not show. Engine files are code: whoever can write them runs what he
-likes here. So they lie in a folder that nobody else may write to, and are loaded from no other.
+which, and holds the contract, which TensorRT does not show (engine_store.py).
 """
 
 from __future__ import annotations
@@ -12,72 +11,41 @@ import hashlib
 import json
 import logging
 import os
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from gcpp_edge.engine_store import (
+    DIGESTS,
+    ENGINE,
+    FORMAT,
+    SIDECAR,
+    Entry,
+    Recipe,
+    UnusableError,
+    checked_bytes,
+    engine_folder,
+    entries,
+    open_folder,
+    read_entry,
+    read_json,
+    remove,
+    sidecars,
+    timings_path,
+    write_json,
+)
 from gcpp_edge.errors import GcppError, InputError
-from gcpp_edge.level_cache import cache_folder, package_version, write_whole
+from gcpp_edge.level_cache import package_version, write_whole
 from gcpp_edge.model_file import weight_files
 
-FORMAT = 1
-ENGINE, SIDECAR, LOCK, TIMINGS = ".engine", ".json", ".lock", ".timings"
-DIGESTS = "digests" + SIDECAR
+LOCK = ".lock"
 _CHUNK = 1 << 20
 
 Loaded = TypeVar("Loaded")
 _logger = logging.getLogger("gcpp_edge.engine_cache")
-
-
-class Gpu(NamedTuple):
-    """The GPU that an engine is for. name "" and several capabilities where it was built without one."""
-
-    name: str
-    capabilities: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name or 'any GPU'} ({', '.join(self.capabilities)})"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that an engine depends on. model: sha256 of the file and of its weights beside it. batch: see Batch."""
-
-    model: str
-    level: str
-    flavour: str
-    version: str
-    gpu: Gpu
-    batch: tuple[int, int, int]
-    tf32: bool
-
-    @property
-    def key(self) -> str:
-        """A name for it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
-
-    def serves(self, wanted: Recipe) -> bool:
-        """Whether an engine of this recipe does what the wanted one would do."""
-        same = (self.model, self.level, self.flavour, self.version, self.tf32)
-        if same != (wanted.model, wanted.level, wanted.flavour, wanted.version, wanted.tf32):
-            return False
-        if self.gpu != wanted.gpu and (self.gpu.name or not set(wanted.gpu.capabilities) <= set(self.gpu.capabilities)):
-            return False
-        return self.batch[0] <= wanted.batch[0] and wanted.batch[2] <= self.batch[2]
-
-    def difference(self, wanted: Recipe) -> str:
-        """What has changed between the two, in words; "" where only another batch or another target was asked for."""
-        if self.model != wanted.model:
-            return "the model has changed since"
-        if (self.flavour, self.version) != (wanted.flavour, wanted.version):
-            return f"built by {self.flavour} {self.version}, this is {wanted.flavour} {wanted.version}"
-        if self.gpu != wanted.gpu and self.gpu.name and wanted.gpu.name:
-            return f"built for {self.gpu}, this is {wanted.gpu}"
-        return ""
 
 
 class Fresh(NamedTuple):
@@ -88,57 +56,8 @@ class Fresh(NamedTuple):
     timings: bytes = b""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An engine of the cache: its file, its recipe and its whole document."""
-
-    path: Path
-    recipe: Recipe
-    document: dict[str, Any]
-
-    @property
-    def model_path(self) -> str:
-        """The model that it was built from, as it was named then."""
-        return str(self.document.get("model_path", ""))
-
-
 Build = Callable[[bytes], Fresh]  # given what an earlier build measured
 Load = Callable[[Any, dict[str, Any]], Loaded]  # given the bytes of an engine and its document
-
-
-class _UnusableError(Exception):
-    """An engine that must be built again; the text says why."""
-
-
-def engine_folder() -> Path:
-    """Where engines lie."""
-    return cache_folder() / "engines"
-
-
-def open_folder() -> Path:
-    """The folder of engines, made where it is missing.
-
-    Raises InputError where it belongs to another user, others may write to it, or it cannot be made.
-    """
-    folder = engine_folder()
-    try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        status = folder.lstat()  # not what a link points to
-    except OSError as error:
-        raise InputError(f"{folder}: engines cannot be kept there ({error.strerror or error}).") from error
-    because = "Engine files are code, so they are neither kept nor loaded there."
-    if not stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{folder}: not a folder. {because} Remove it.")
-    if status.st_uid != os.geteuid():
-        raise InputError(
-            f"{folder}: belongs to user {status.st_uid}, not to {os.geteuid()}. {because} Set GCPP_EDGE_CACHE."
-        )
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        mode = stat.filemode(status.st_mode)
-        raise InputError(f"{folder}: others may write to it ({mode}). {because} Mend it: chmod 700 {folder}")
-    return folder
 
 
 def model_digest(path: Path, folder: Path | None = None) -> str:
@@ -149,7 +68,7 @@ def model_digest(path: Path, folder: Path | None = None) -> str:
     """
     files = [path, *weight_files(path)]
     state = [_state(file) for file in files]
-    known = _read_json(folder / DIGESTS) if folder else None
+    known = read_json(folder / DIGESTS) if folder else None
     name = str(path.resolve())
     if known and isinstance(known.get(name), dict) and known[name].get("state") == state:
         return str(known[name].get("sha256"))
@@ -159,7 +78,7 @@ def model_digest(path: Path, folder: Path | None = None) -> str:
     found = digest.hexdigest()
     if folder:
         others = {key: value for key, value in (known or {}).items() if Path(key).exists()}
-        _write_json(folder / DIGESTS, others | {name: {"state": state, "sha256": found}})
+        write_json(folder / DIGESTS, others | {name: {"state": state, "sha256": found}})
     return found
 
 
@@ -182,33 +101,6 @@ def obtain(wanted: Recipe, model_path: str, build: Build, load: Load[Loaded]) ->
         if found is not None:
             return (*found, False)
         return _built(wanted, model_path, build, load, folder)
-
-
-def entries(folder: Path | None = None) -> Iterator[Entry]:
-    """The engines whose documents can be read."""
-    folder = folder or engine_folder()
-    for path in sidecars(folder):
-        with suppress(_UnusableError):
-            yield _entry(path)
-
-
-def sidecars(folder: Path) -> list[Path]:
-    """The documents of a folder's engines."""
-    return [path for path in sorted(folder.glob(f"*{SIDECAR}")) if path.name != DIGESTS]
-
-
-def timings_path(folder: Path, recipe: Recipe) -> Path:
-    """Where measurements of a kind of GPU are kept."""
-    name = json.dumps([recipe.flavour, recipe.version, recipe.gpu])
-    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}{TIMINGS}"
-
-
-def read_engine(entry: Entry) -> bytes:
-    """The bytes of an engine, held against its document. Raises InputError where they do not fit."""
-    try:
-        return _read(entry)
-    except _UnusableError as error:
-        raise InputError(f"{entry.path}: {error}. Build it again.") from error
 
 
 @contextmanager
@@ -257,8 +149,8 @@ def _cached(
     fitting = []
     for path in sidecars(folder):
         try:
-            entry = _entry(path)
-        except _UnusableError as error:
+            entry = read_entry(path)
+        except UnusableError as error:
             _tell(tell and path.stem == wanted.key, path.with_suffix(ENGINE), error)
             continue
         if entry.recipe.serves(wanted):
@@ -271,8 +163,8 @@ def _cached(
     fitting.sort(key=lambda entry: (entry.recipe != wanted, entry.recipe.batch[2]))
     for entry in fitting:
         try:
-            return load(_read(entry), entry.document), entry
-        except (_UnusableError, GcppError) as error:
+            return load(checked_bytes(entry), entry.document), entry
+        except (UnusableError, GcppError) as error:
             _tell(tell, entry.path, error)
     return None
 
@@ -316,7 +208,7 @@ def _built(
 
 def _keep(folder: Path, entry: Entry, data: memoryview) -> None:
     """The engine, then its document: without the second the first is not seen."""
-    if not (write_whole(entry.path, data) and _write_json(entry.path.with_suffix(SIDECAR), entry.document)):
+    if not (write_whole(entry.path, data) and write_json(entry.path.with_suffix(SIDECAR), entry.document)):
         _logger.warning("%s: the engine cannot be kept (is the disk full?) and is built again next time", entry.path)
         return
     for other in list(entries(folder)):
@@ -331,17 +223,6 @@ def _is_replaced(other: Entry, entry: Entry) -> bool:
     return alike and other.model_path == entry.model_path
 
 
-def remove(path: Path) -> int:
-    """Remove an engine and what belongs to it. Returns the bytes that became free."""
-    freed = 0
-    for suffix in (SIDECAR, ENGINE):  # the document first: half an engine is none
-        with suppress(OSError):
-            size = path.with_suffix(suffix).stat().st_size
-            path.with_suffix(suffix).unlink()
-            freed += size
-    return freed
-
-
 def _earlier_timings(folder: Path | None, wanted: Recipe) -> bytes:
     if folder is None:
         return b""
@@ -349,37 +230,6 @@ def _earlier_timings(folder: Path | None, wanted: Recipe) -> bytes:
         return timings_path(folder, wanted).read_bytes()
     except OSError:
         return b""
-
-
-def _entry(path: Path) -> Entry:
-    document = _read_json(path)
-    try:
-        if document is None or document["format"] != FORMAT:
-            raise _UnusableError("its document cannot be read, or is of another version of gcpp-edge")
-        values = dict(document["recipe"])
-        name, capabilities = values["gpu"]
-        values |= {"gpu": Gpu(name, tuple(capabilities)), "batch": tuple(values["batch"])}
-        recipe = Recipe(**values)
-        engine = document["engine"]
-        engine["bytes"], engine["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _UnusableError(f"its document is damaged ({error!r})") from error
-    if path.stem != recipe.key:
-        raise _UnusableError("its document is that of another engine")
-    return Entry(path.with_suffix(ENGINE), recipe, document)
-
-
-def _read(entry: Entry) -> bytes:
-    try:
-        data = entry.path.read_bytes()
-    except OSError as error:
-        raise _UnusableError(f"it cannot be read ({error.strerror or error})") from error
-    engine = entry.document["engine"]
-    if len(data) != engine["bytes"]:
-        raise _UnusableError(f"it has {len(data)} bytes of {engine['bytes']}")
-    if hashlib.sha256(data).hexdigest() != engine["sha256"]:
-        raise _UnusableError("its bytes are not those that were built")
-    return data
 
 
 def _state(path: Path) -> list[Any]:
@@ -399,15 +249,3 @@ def _file_digest(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> bool:
-    return write_whole(path, json.dumps(document, ensure_ascii=False, indent=1).encode())

@@ -17,7 +17,7 @@ from gcpp_edge.contract import LEVELS, MAP
 from gcpp_edge.errors import GcppError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from gcpp_edge.engine_cache import Entry, Gpu
+    from gcpp_edge.engine_store import Entry, Gpu
     from gcpp_edge.model_file import ModelFile
     from gcpp_edge.runtimes.tensorrt_build import BuildOptions
     from gcpp_edge.runtimes.tensorrt_library import Library
@@ -70,7 +70,7 @@ def build(
 
     `gcpp-edge cache list` shows what there is, `gcpp-edge doctor` which TensorRT.
     """
-    from gcpp_edge.engine_cache import open_folder
+    from gcpp_edge.engine_store import open_folder
     from gcpp_edge.model_file import read_model_file
     from gcpp_edge.runtimes.tensorrt import options_for
     from gcpp_edge.runtimes.tensorrt_build import batch_of, check_options
@@ -105,7 +105,7 @@ def _in_order(capabilities: list[str]) -> tuple[str, ...]:
 @contextmanager
 def _place(capabilities: tuple[str, ...], library: Library) -> Iterator[Place]:
     from gcpp_edge.device import open_device
-    from gcpp_edge.engine_cache import Gpu
+    from gcpp_edge.engine_store import Gpu
     from gcpp_edge.runtimes.tensorrt import gpu_of
 
     if capabilities:
@@ -145,7 +145,7 @@ def _copy(entry: Entry, output: Path) -> None:
     """The engine and its document, to a place that the user chose."""
     import json
 
-    from gcpp_edge.engine_cache import read_engine
+    from gcpp_edge.engine_store import read_engine
 
     output.write_bytes(read_engine(entry))
     document = json.dumps(entry.document, ensure_ascii=False, indent=1)

@@ -85,7 +85,7 @@ def found() -> list[dict[str, Any]]:
 
 
 def _engines(folder: Path) -> Iterator[dict[str, Any]]:
-    from gcpp_edge.engine_cache import ENGINE, SIDECAR, entries
+    from gcpp_edge.engine_store import ENGINE, SIDECAR, entries
 
     known = {entry.path: entry for entry in entries(folder)}
     for path in sorted({*folder.glob(f"*{ENGINE}"), *known}):
@@ -116,7 +116,7 @@ def _levels(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _leftovers(folder: Path) -> Iterator[dict[str, Any]]:
     """What a build measured, the digests of models, and files of writers that were interrupted."""
-    from gcpp_edge.engine_cache import DIGESTS, TIMINGS
+    from gcpp_edge.engine_store import DIGESTS, TIMINGS
 
     patterns = {"timings": f"engines/*{TIMINGS}", "digests": f"engines/{DIGESTS}", "unfinished": "**/*.part"}
     for kind, pattern in patterns.items():
@@ -137,7 +137,7 @@ def _row(kind: str, path: Path) -> dict[str, Any] | None:
 
 def _remove(row: dict[str, Any]) -> int:
     """Returns the bytes that became free."""
-    from gcpp_edge.engine_cache import remove
+    from gcpp_edge.engine_store import remove
 
     if row["kind"] == "engine":
         return remove(row["path"])

@@ -16,7 +16,8 @@ import numpy as np
 from gcpp_edge import engine_cache
 from gcpp_edge.contract import Contract
 from gcpp_edge.device import Device
-from gcpp_edge.engine_cache import Entry, Fresh, Gpu, Recipe
+from gcpp_edge.engine_cache import Fresh
+from gcpp_edge.engine_store import Entry, Gpu, Recipe, open_folder
 from gcpp_edge.errors import InputError, RuntimeFailure
 from gcpp_edge.model_file import ModelFile, read_model_file
 from gcpp_edge.runtimes import RuntimeOptions, TensorInfo
@@ -100,7 +101,7 @@ def obtain_engine(
 def recipe_of(library: Library, file: ModelFile, options: BuildOptions, gpu: Gpu) -> Recipe:
     """What the engine depends on."""
     try:
-        folder: Path | None = engine_cache.open_folder()
+        folder: Path | None = open_folder()
     except InputError:  # obtain says so
         folder = None
     return Recipe(

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from gcpp_edge.cli.build import BuildBar, build_bar
-from gcpp_edge.engine_cache import engine_folder
+from gcpp_edge.engine_store import engine_folder
 from gcpp_edge.level_cache import cache_folder
 
 Run = Callable[..., Any]

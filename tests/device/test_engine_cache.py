@@ -21,7 +21,8 @@ pytest.importorskip(
 )
 
 from gcpp_edge import engine_cache
-from gcpp_edge.engine_cache import Gpu, Recipe, engine_folder, entries, model_digest
+from gcpp_edge.engine_cache import model_digest
+from gcpp_edge.engine_store import Gpu, Recipe, engine_folder, entries
 from gcpp_edge.errors import InputError, ModelError, RuntimeFailure
 from gcpp_edge.model_file import read_model_file, weight_files
 from gcpp_edge.runtimes import tensorrt, tensorrt_build
@@ -365,7 +366,7 @@ def test_a_cache_that_cannot_be_made_is_no_error(make_model, builds, caplog, tmp
 
 PROGRAM = """
 import logging, sys, time
-from gcpp_edge.engine_cache import Gpu
+from gcpp_edge.engine_store import Gpu
 from gcpp_edge.model_file import read_model_file
 from gcpp_edge.runtimes.tensorrt import obtain_engine, options_for
 from gcpp_edge.runtimes.tensorrt_build import Batch

@@ -218,7 +218,7 @@ def test_a_frame_on_the_gpu_of_another_kind_is_refused(make_model, drivers, shap
 
 def test_a_frame_on_the_gpu_is_refused_where_the_cpu_works(make_model, drivers) -> None:
     path = make_model().path
-    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+    with gcpp_edge.load(path, device="cpu") as host:
         frame = OnGpu(np.zeros((30, 40, 3), np.uint8))
         with pytest.raises(gcpp_edge.FrameError, match="lies on a GPU"):
             host(frame)

@@ -12,7 +12,7 @@ from fake_tensorrt import Fake, FakeGpuDevice, Gpu, HostBuffer
 
 import gcpp_edge
 from gcpp_edge.device.host import HostDevice
-from gcpp_edge.engine_cache import engine_folder
+from gcpp_edge.engine_store import engine_folder
 from gcpp_edge.errors import GcppError, InputError, MissingDependencyError, ModelError, RuntimeFailure
 from gcpp_edge.runtimes import RuntimeOptions, TensorInfo, open_runtime
 from gcpp_edge.runtimes.tensorrt_library import load_library
@@ -383,16 +383,13 @@ class HostAsGpu(HostDevice):
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return super().allocate(shape, dtype).view(Addressed)
 
-    def free(self, buffer: Any) -> None:
-        pass
-
 
 @pytest.mark.parametrize("guided", [False, True])
 def test_an_explanation_is_that_of_the_cpu(fake, shared_model, random_frame, monkeypatch, guided: bool) -> None:
-    devices = {"cpu": HostDevice(), "cuda": HostAsGpu()}
-    monkeypatch.setattr(gcpp_edge.explainer, "open_device", devices.get)
+    devices = {"cuda": HostAsGpu, "cpu": HostDevice}
+    monkeypatch.setattr("gcpp_edge.explainer.open_device", lambda name: devices[name]())
     with (
-        gcpp_edge.load(shared_model.path, device="tensorrt", max_batch=2) as on_gpu,
+        gcpp_edge.load(shared_model.path, device="tensorrt") as on_gpu,
         gcpp_edge.load(shared_model.path, device="cpu") as on_cpu,
     ):
         assert on_gpu.runtime_name.startswith(f"TensorRT {fake.version}, kernels ")

@@ -12,7 +12,7 @@ pytest.importorskip(
 )
 
 from gcpp_edge.contract import HEATMAP  # noqa: E402
-from gcpp_edge.engine_cache import Gpu  # noqa: E402
+from gcpp_edge.engine_store import Gpu  # noqa: E402
 from gcpp_edge.export import explain_onnx  # noqa: E402
 from gcpp_edge.export.from_torch import TorchSource, forward_model, import_torchvision  # noqa: E402
 from gcpp_edge.export.weights import filled  # noqa: E402
