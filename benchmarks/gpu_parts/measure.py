@@ -53,15 +53,15 @@ def main() -> None:
         runs: dict[str, Callable[[], object]] = {
             "plain": lambda: explainer.scores(frame),
             "map": lambda: explainer(frame),
-            "map and overlay": lambda: explainer(frame).overlay(),
+            "map and overlay": lambda: explainer(frame, make="overlay"),
             "guided": lambda: explainer(frame, guided=True),
         }
         if options.peers:
             where = "cpu" if options.device == "cpu" else "cuda"
             runs |= peers(options.network, explainer.contract.layer.name, options.tf32 == "on", where)
-        found["frame_ms"] = interleaved_ms(runs, options.rounds)
+        found["frame_ms"] = interleaved_ms(runs, options.rounds) | {"map, of a stream": stream_ms(explainer, frame)}
         if options.device != "cpu":
-            found["device_bytes_lost"] = bytes_lost(lambda: explainer(frame).overlay())
+            found["device_bytes_lost"] = bytes_lost(lambda: explainer(frame, make="overlay"))
     options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -75,6 +75,15 @@ def interleaved_ms(runs: dict[str, Callable[[], object]], rounds: int) -> dict[s
             if index >= WARM_UP:
                 times[name].append(1e3 * (perf_counter() - start))
     return {name: round(statistics.median(values), 4) for name, values in times.items()}
+
+
+def stream_ms(explainer: Any, frame: np.ndarray, frames: int = 50) -> float:
+    """Milliseconds a frame where the next one is copied while the last is worked on."""
+    list(explainer.each([frame] * WARM_UP))
+    start = perf_counter()
+    for _ in explainer.each(frame for _ in range(frames)):
+        pass
+    return round(1e3 * (perf_counter() - start) / frames, 4)
 
 
 class Stages:
@@ -117,6 +126,7 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
     method = METHODS[contract.method]
     picture, drawn = device.allocate(FRAME, frame.dtype), device.allocate(FRAME, frame.dtype)
     small = device.allocate(layer.space, np.dtype(np.float32))
+    limits = device.allocate((2,), np.dtype(np.float32))
     heat = device.allocate((pixels.height, pixels.width), np.dtype(np.float32))
     palette = device.allocate(PALETTE.shape, PALETTE.dtype)
     device.upload(frame, picture)
@@ -140,8 +150,9 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
             lambda: kernels.cam(A, g, method.rule, method.relu, small[None], gradient_scale=layer.gradient_scale),
             True,
         ),
-        "heatmap at the input's size": (lambda: kernels.heatmap(small, *to_input, 0.0, 1.0, heat), True),
-        "overlay": (lambda: kernels.overlay(picture, small, *onto, 0.0, 1.0, palette, 0.5, 0.4, drawn), True),
+        "range": (lambda: kernels.range(small, False, limits), True),
+        "heatmap at the input's size": (lambda: kernels.heatmap(small, *to_input, 0.0, 1.0, heat, limits), True),
+        "overlay": (lambda: kernels.overlay(picture, small, *onto, 0.0, 1.0, palette, 0.5, 0.4, drawn, limits), True),
         "copy out, map": (lambda: device.fetch(small), True),
         "copy out, overlay": (lambda: device.fetch(drawn), True),
     }
@@ -151,6 +162,7 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
         "kernel_bytes": {
             "preprocess": touched + image.nbytes,
             "cam": A.nbytes + g.nbytes + small.nbytes,
+            "range": small.nbytes + limits.nbytes,
             "heatmap at the input's size": heat.nbytes + small.nbytes,
             "overlay": 2 * frame.nbytes,
         },
