@@ -25,6 +25,7 @@ from gcpp_edge.contract import GUIDED, MAP, PLAIN
 from gcpp_edge.geometry import fit_frame, frame_from_map, input_from_frame
 from gcpp_edge.inference import pixel_arithmetic
 from gcpp_edge.methods import METHODS
+from gpu_parts.card import free_bytes
 from gpu_parts.subjects import SUBJECTS, layer_of
 
 FRAME = (1080, 1920, 3)
@@ -193,6 +194,8 @@ def peers(name: str, layer: str, tf32: bool, where: str) -> dict[str, Callable[[
 
     from gcpp_edge.export.from_torch import import_torchvision
 
+    if where == "cuda" and not torch.cuda.is_available():
+        return {}  # on a Jetson PyPI's torch sees no GPU
     import_torchvision()  # also beside a torch that it was not built for; pytorch-grad-cam imports it
     from pytorch_grad_cam import GradCAMPlusPlus
 
@@ -216,14 +219,12 @@ def peers(name: str, layer: str, tf32: bool, where: str) -> dict[str, Callable[[
 
 def bytes_lost(run: Callable[[], object], frames: int = 500) -> int:
     """Of the device's free memory, over many frames after a warm-up."""
-    import torch
-
     for _ in range(WARM_UP):
         run()
-    before = torch.cuda.mem_get_info()[0]
+    before = free_bytes()
     for _ in range(frames):
         run()
-    return int(before - torch.cuda.mem_get_info()[0])
+    return before - free_bytes()
 
 
 if __name__ == "__main__":
