@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -231,13 +231,23 @@ def _locked(path: Path, model_path: str) -> int | None:
         except OSError:  # a full or read-only disk
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _logger.warning("%s: waiting for another process that builds its engine", model_path)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
+            _wait_for(descriptor, model_path)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except OSError:  # a network's disk without locks
+            os.close(descriptor)
+            return None
         os.close(descriptor)  # it was removed between opening and locking
+
+
+def _wait_for(descriptor: int, model_path: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _logger.warning("%s: waiting for another process that builds its engine", model_path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _cached(
@@ -280,11 +290,7 @@ def _out_of_date(entry: Entry, wanted: Recipe, model_path: str) -> str:
 
 
 def _built(
-    wanted: Recipe,
-    model_path: str,
-    build: Build,
-    load: Load[Loaded],
-    folder: Path | None,
+    wanted: Recipe, model_path: str, build: Build, load: Load[Loaded], folder: Path | None
 ) -> tuple[Loaded, Entry, bool]:
     fresh = build(_earlier_timings(folder, wanted))
     data = memoryview(fresh.data)
@@ -297,6 +303,7 @@ def _built(
         "gcpp_edge": package_version(),
         **fresh.document,
     }
+    document = json.loads(json.dumps(document))  # as it will be read
     path = (folder or engine_folder()) / f"{wanted.key}{ENGINE}"
     entry = Entry(path, wanted, document)
     loaded = load(data, document)  # an engine that does not load is not kept
@@ -320,13 +327,7 @@ def _keep(folder: Path, entry: Entry, data: memoryview) -> None:
 def _is_replaced(other: Entry, entry: Entry) -> bool:
     """Whether it is the same model's engine, of an earlier state of the model or of TensorRT."""
     old, new = other.recipe, entry.recipe
-    alike = (old.level, old.flavour, old.gpu, old.batch, old.tf32) == (
-        new.level,
-        new.flavour,
-        new.gpu,
-        new.batch,
-        new.tf32,
-    )
+    alike = replace(old, model=new.model, version=new.version) == new
     return alike and other.model_path == entry.model_path
 
 

@@ -17,7 +17,9 @@
     │   ├── TargetError            a class index, name or rank out of range
     │   └── MethodError            an unknown method
     ├── MissingDependencyError     an extra that is not installed
-    ├── DeviceError                a GPU that is missing, out of memory, or lost
+    ├── DeviceError                a GPU that is missing, refused something, or is closed
+    │   ├── DeviceMemoryError      not enough memory
+    │   └── DeviceLostError        nothing works there any more until the model is loaded again
     └── RuntimeFailure             the inference runtime refused or failed
 
 A message says what, where, expected, found, and what to do. The command line prints it as one line and exits with
@@ -93,9 +95,17 @@ class MissingDependencyError(GcppError):
     """An optional package that is needed here is not installed."""
 
 
+class DeviceError(GcppError):
+    """The device or its driver refused something, or the device is closed."""
+
+
+class DeviceMemoryError(DeviceError):
+    """The device or the host has not enough memory of the kind that was asked for."""
+
+
+class DeviceLostError(DeviceError):
+    """The device stopped working for this process: every later call fails too."""
+
+
 class RuntimeFailure(GcppError):
     """The inference runtime refused the model or failed while running it."""
-
-
-class DeviceError(GcppError):
-    """A GPU that is not there, has no memory left, or was lost."""

@@ -54,9 +54,9 @@ def build(
 ) -> None:
     """Builds TensorRT engines of explained models ahead of time, and keeps them where `gcpp_edge.load` finds them.
 
-    Without this, an engine is built the first time that its level is used, which takes minutes on a small board. One
-    that is there already is not built again. TensorRT builds for the GPU of the machine it runs on; TensorRT for RTX
-    builds for others too, on machines without any.
+    Without this, an engine is built the first time that its level is used, which can take minutes on a small board.
+    One that is there already is not built again. TensorRT builds for the GPU of the machine it runs on; TensorRT for
+    RTX builds for others too, on machines without any.
 
     [bold]Examples[/bold]
 
@@ -84,15 +84,15 @@ def build(
     library = load_library()
     check_options(library, jobs[0][1])
     open_folder()  # an engine that cannot be kept is not built here
-    place = _place(capabilities, library)
     rows = []
-    for file, options in jobs:
-        entry, is_new = _build(library, file, options, place)
-        if output is not None:
-            _copy(entry, output)
-        rows.append(_row(file, entry, is_new, output))
-        if not as_json:
-            _print(rows[-1])
+    with _place(capabilities, library) as place:
+        for file, options in jobs:
+            entry, is_new = _build(library, file, options, place)
+            if output is not None:
+                _copy(entry, output)
+            rows.append(_row(file, entry, is_new, output))
+            if not as_json:
+                _print(rows[-1])
     if as_json:
         terminal.print_json({"engines": rows})
 
@@ -102,16 +102,18 @@ def _in_order(capabilities: list[str]) -> tuple[str, ...]:
     return tuple(sorted(set(capabilities), key=lambda text: [part.zfill(3) for part in text.split(".")]))
 
 
-def _place(capabilities: tuple[str, ...], library: Library) -> Place:
+@contextmanager
+def _place(capabilities: tuple[str, ...], library: Library) -> Iterator[Place]:
     from gcpp_edge.device import open_device
     from gcpp_edge.engine_cache import Gpu
     from gcpp_edge.runtimes.tensorrt import gpu_of
 
     if capabilities:
-        return Place(Gpu("", capabilities), lambda work: work(), has_gpu=False)
+        yield Place(Gpu("", capabilities), lambda work: work(), has_gpu=False)
+        return
     try:
         device: Any = open_device("cuda")
-        return Place(gpu_of(device), device.perform, has_gpu=True)
+        gpu = gpu_of(device)
     except GcppError as error:
         other = (
             f"Without a GPU, say which to build for: --compute-capability {' or '.join(library.capabilities())}."
@@ -119,6 +121,10 @@ def _place(capabilities: tuple[str, ...], library: Library) -> Place:
             else f"{library.title} needs the GPU that it builds for."
         )
         raise MissingDependencyError(f"No GPU can be used here ({str(error).rstrip('.')}). {other}") from error
+    try:
+        yield Place(gpu, device.perform, has_gpu=True)
+    finally:
+        device.close()
 
 
 def _build(library: Library, file: ModelFile, options: BuildOptions, place: Place) -> tuple[Entry, bool]:
@@ -126,10 +132,12 @@ def _build(library: Library, file: ModelFile, options: BuildOptions, place: Plac
 
     with build_bar(terminal.remarks(), f"{file.path.name} {options.level}") as bar:
 
-        def work() -> tuple[Any, Entry, bool]:
-            return obtain_engine(library, file, options, place.gpu, load=place.has_gpu, progress=bar)
+        def work() -> tuple[Entry, bool]:
+            # with a GPU the engine is loaded, to see that it can be, and let go of on the thread that loaded it
+            _, entry, is_new = obtain_engine(library, file, options, place.gpu, load=place.has_gpu, progress=bar)
+            return entry, is_new
 
-        _engine, entry, is_new = place.perform(work)
+        entry, is_new = place.perform(work)
     return entry, is_new
 
 
@@ -199,6 +207,7 @@ class BuildBar:
         self._progress, self._name = progress, task
         self._task = progress.add_task(task, total=1.0)
         self._phases: dict[str, _Phase] = {}
+        self._share = 0.0
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
         self._phases[phase] = _Phase(parent, max(steps, 1))
@@ -215,8 +224,13 @@ class BuildBar:
             self._progress.update(self._task, completed=1.0)
 
     def share(self) -> float:
-        """0 to 1: of each phase its finished steps, and of the step at work what the phase within it has done."""
-        return max((self._share_of(name) for name, one in self._phases.items() if one.parent is None), default=1.0)
+        """0 to 1: of each phase its finished steps, and of the step at work what the phase within it has done.
+
+        It never falls, though TensorRT ends some phases behind the step that they belong to.
+        """
+        now = max((self._share_of(name) for name, one in self._phases.items() if one.parent is None), default=1.0)
+        self._share = max(self._share, now)
+        return self._share
 
     def _share_of(self, name: str) -> float:
         phase = self._phases[name]

@@ -103,21 +103,23 @@ def _runtimes() -> dict[str, Any]:
     }
 
 
-def _tensorrt() -> list[dict[str, str]]:
+def _tensorrt() -> list[dict[str, Any]]:
     """The TensorRT packages that are here; importing one tells whether its libraries are, too."""
-    from gcpp_edge.runtimes.tensorrt_library import TITLES, is_installed, problem_of
+    from gcpp_edge.runtimes.tensorrt_library import TITLES, is_installed
 
-    return [
-        {
-            "name": title,
-            "module": module,
-            "version": str(getattr(sys.modules.get(module), "__version__", "")),
-            "problem": problem,
-        }
-        for module, title in TITLES.items()
-        if is_installed(module)
-        for problem in (problem_of(module),)
-    ]
+    return [_tensorrt_package(module, title) for module, title in TITLES.items() if is_installed(module)]
+
+
+def _tensorrt_package(module: str, title: str) -> dict[str, Any]:
+    from gcpp_edge.runtimes.tensorrt_library import usable
+
+    found: dict[str, Any] = {"name": title, "module": module, "version": "", "features": [], "problem": ""}
+    try:
+        library = usable(module)
+    except GcppError as error:
+        return found | {"version": str(getattr(sys.modules.get(module), "__version__", "")), "problem": str(error)}
+    features = library.features._asdict()
+    return found | {"version": library.version, "features": [name for name, is_there in features.items() if is_there]}
 
 
 def _gpu() -> dict[str, Any]:

@@ -26,6 +26,7 @@ from gcpp_edge.runtimes.tensorrt_build import (
     Built,
     Progress,
     Tensor,
+    batch_of,
     build_engine,
     dtype_of,
     known_sizes,
@@ -40,7 +41,7 @@ def open_runtime(model: str | bytes, where: str, options: RuntimeOptions, device
     """The network, loaded; see gcpp_edge.runtimes.open_runtime. Bytes are built each time, a file once."""
     library = load_library()
     gpu = gpu_of(device)
-    batch = Batch(1, options.max_batch, options.max_batch)
+    batch = batch_of(f"1:{options.max_batch}:{options.max_batch}")
     if isinstance(model, bytes):
         build = BuildOptions(level=options.level, batch=batch, tf32=options.tf32)
         engine = Engine(library, build_engine(library, model, where, build).data, where)
@@ -81,8 +82,8 @@ def obtain_engine(
     def build(timings: bytes) -> Fresh:
         if progress is None:
             _logger.warning(
-                "%s: building a %s engine for the level %r, once: minutes on a small board (gcpp-edge build does it "
-                "ahead of time)",
+                "%s: building a %s engine for the level %r, once; that can take minutes (gcpp-edge build does it ahead "
+                "of time)",
                 where,
                 library.title,
                 options.level,

@@ -6,6 +6,7 @@ by unmarking the outputs above it, without the onnx package.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -287,10 +288,14 @@ def _monitor(library: Library, progress: Progress | None) -> Any:
     told: Progress = progress
 
     class Monitor(base):  # type: ignore[misc]
-        """No exception may pass through TensorRT, so the first is kept, and the build is cancelled."""
+        """No exception may pass through TensorRT, so the first is kept, and the build is cancelled.
+
+        TensorRT may call from threads of its own; who is told is told one thing at a time.
+        """
 
         def __init__(self) -> None:
             base.__init__(self)
+            self._lock = threading.Lock()
             self.failure: BaseException | None = None
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
@@ -303,11 +308,12 @@ def _monitor(library: Library, progress: Progress | None) -> Any:
             self._tell(lambda: told.finish(phase_name))
 
         def _tell(self, what: Callable[[], None]) -> bool:
-            if self.failure is None:
-                try:
-                    what()
-                except BaseException as error:  # noqa: BLE001, also an interrupt: it is raised behind the build
-                    self.failure = error
-            return self.failure is None
+            with self._lock:
+                if self.failure is None:
+                    try:
+                        what()
+                    except BaseException as error:  # noqa: BLE001, also an interrupt: it is raised behind the build
+                        self.failure = error
+                return self.failure is None
 
     return Monitor()

@@ -17,14 +17,17 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from gcpp_edge.errors import GcppError, MissingDependencyError, RuntimeFailure
+from gcpp_edge.errors import MissingDependencyError, RuntimeFailure
 
 TENSORRT, TENSORRT_RTX = "tensorrt", "tensorrt_rtx"
 TITLES = {TENSORRT: "TensorRT", TENSORRT_RTX: "TensorRT for RTX"}  # in the order in which they are taken
 OLDEST = (10, 0)  # tensors by name alone, INT64 inputs
 REFUSED = {
-    (10, 2, 0): "it is left out here as it is elsewhere: engines of that release were found faulty "
-    "(github.com/ultralytics/ultralytics/pull/14240)",
+    (
+        10,
+        2,
+        0,
+    ): "others found a bug in that release and leave it out too (github.com/ultralytics/ultralytics/pull/14240)",
 }
 INSTALL = (
     "On a Jetson it comes with JetPack (make the environment with --system-site-packages); elsewhere: "
@@ -200,12 +203,3 @@ def _log_of(module: Any) -> Any:
                 self._listeners = [other for other in self._listeners if other is not lines]
 
     return Log()
-
-
-def problem_of(flavour: str) -> str:
-    """Why this flavour cannot be used, "" where it can."""
-    try:
-        usable(flavour)
-    except GcppError as error:
-        return str(error)
-    return ""

@@ -2,34 +2,63 @@
 
 import numpy as np
 import pytest
+from fake_driver import FakeDriver
 
 from gcpp_edge.device import open_device
-from gcpp_edge.errors import InputError
+from gcpp_edge.device.cuda import open_on
+from gcpp_edge.errors import DeviceError, InputError, MissingDependencyError
 from gcpp_edge.kernels import available
 
 
-@pytest.fixture(params=["cpu"])
+class NoKernels:
+    """Of a GPU that is asked for none."""
+
+    def __init__(self, *_: object) -> None:
+        self.cam = self.heatmap = self.overlay = self.guided = self.preprocess = self.range = None
+
+
+OPENERS = {
+    "cpu": lambda: open_device("cpu"),
+    "cuda": lambda: open_device("cuda"),
+    "cuda without a gpu": lambda: open_on(FakeDriver, lambda _: b"image", NoKernels),
+}
+
+
+@pytest.fixture(params=OPENERS)
 def device(request):
-    return open_device(request.param)
+    try:
+        opened = OPENERS[request.param]()
+    except (MissingDependencyError, DeviceError, ModuleNotFoundError) as error:
+        pytest.skip(str(error))
+    yield opened
+    opened.close()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
 @pytest.mark.parametrize("shape", [(), (0, 3), (5,), (2, 3, 4)])
 def test_what_is_uploaded_comes_back(device, shape, dtype) -> None:
-    buffer = device.allocate(shape, np.dtype(dtype))
-    assert not device.download(buffer).any()
     array = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
-    device.upload(array, buffer)
-    found = device.download(buffer)
-    assert found.shape == shape
-    assert found.dtype == dtype
-    assert np.array_equal(found, array)
+
+    def work() -> None:
+        buffer = device.allocate(shape, np.dtype(dtype))
+        assert not device.download(buffer).any()
+        device.upload(array, buffer)
+        found = device.download(buffer)
+        assert found.shape == shape
+        assert found.dtype == dtype
+        assert np.array_equal(found, array)
+        device.free(buffer)
+
+    device.perform(work)
 
 
 def test_a_part_of_the_batch_is_a_buffer_too(device) -> None:
-    buffer = device.allocate((4, 3), np.dtype(np.float32))
-    device.upload(np.ones((2, 3), np.float32), buffer[:2])
-    assert device.download(buffer).sum() == 6
+    def work() -> None:
+        buffer = device.allocate((4, 3), np.dtype(np.float32))
+        device.upload(np.ones((2, 3), np.float32), buffer[:2])
+        assert device.download(buffer).sum() == 6
+
+    device.perform(work)
 
 
 def test_a_frame_goes_in_and_comes_out(device) -> None:
@@ -48,7 +77,6 @@ def test_a_frame_goes_in_and_comes_out(device) -> None:
 
     assert np.array_equal(device.perform(one_frame), frame)
     assert np.array_equal(device.perform(one_frame), frame)
-    device.close()
     device.close()
 
 
