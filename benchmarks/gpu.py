@@ -10,7 +10,6 @@ Without a CUDA device it says so and ends with status 2.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import subprocess
@@ -21,6 +20,9 @@ from datetime import date
 from pathlib import Path
 from time import monotonic
 from typing import Any
+
+from gpu_parts.card import card, cuda_devices
+from gpu_parts.report import page
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -70,53 +72,17 @@ def main() -> None:
     result = {
         "benchmark": "gpu",
         "input": "a 1080p BGR frame, network input 224 x 224, batch 1",
-        "gpu": gpu(),
+        "gpu": card(),
         "checks": json.loads(options.checks.read_text("utf-8")) if options.checks else {},
         "rows": measure(rows, end),
         "machine": machine(),
         "commit": commit(),
         "date": date.today().isoformat(),
     }
-    from gpu_parts.report import page
-
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"gpu-{options.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (RESULTS / f"gpu-{options.name}.md").write_text(page(result), encoding="utf-8")
     print(page(result))
-
-
-def cuda_devices() -> int:
-    """How many the driver has; 0 without a driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
-    return count.value if found else 0
-
-
-def gpu() -> dict[str, Any]:
-    """Its name, and the speed of a copy of 256 MB, reads and writes together: the floor of every kernel."""
-    import torch
-
-    properties = torch.cuda.get_device_properties(0)
-    source = torch.zeros(1 << 28, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    for index in range(13):
-        if index == 3:
-            start.record()
-        target.copy_(source)
-    stop.record()
-    torch.cuda.synchronize()
-    return {
-        "name": properties.name,
-        "capability": f"{properties.major}.{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "memory_bytes": properties.total_memory,
-        "copy_gbs": round(2 * 10 * source.nbytes / (1e6 * start.elapsed_time(stop)), 1),
-    }
 
 
 def measure(rows: list[Row], end: float) -> list[dict[str, Any]]:

@@ -4,8 +4,8 @@
 #   sudo docker run --rm --runtime nvidia -v ~/models:/models -v gcpp-cache:/cache gcpp-edge:jetson doctor
 #
 # Build it on the board: the base image is arm64. It has never been built by its authors, who had no board: what can be
-# checked on paper is, the rest is yours to report. JetPack 7 (Thor) has no l4t-jetpack image: give its CUDA image with
-# TensorRT, such as BASE=nvcr.io/nvidia/tensorrt:25.08-py3, BINDINGS='cuda-bindings>=13,<14' and NUMPY='numpy>=1.24'.
+# checked on paper is, the rest is yours to report. For JetPack 7 give --build-arg BASE=, an arm64 image with CUDA 13, nvcc,
+# TensorRT and its Python module, and BINDINGS='cuda-bindings>=13,<14' and NUMPY='numpy>=1.24'.
 ARG BASE=nvcr.io/nvidia/l4t-jetpack:r36.4.0
 FROM ${BASE}
 

@@ -25,6 +25,7 @@ from gcpp_edge.contract import GUIDED, MAP, PLAIN
 from gcpp_edge.geometry import fit_frame, frame_from_map, input_from_frame
 from gcpp_edge.inference import pixel_arithmetic
 from gcpp_edge.methods import METHODS
+from gpu_parts.card import free_bytes
 from gpu_parts.subjects import SUBJECTS, layer_of
 
 FRAME = (1080, 1920, 3)
@@ -53,15 +54,15 @@ def main() -> None:
         runs: dict[str, Callable[[], object]] = {
             "plain": lambda: explainer.scores(frame),
             "map": lambda: explainer(frame),
-            "map and overlay": lambda: explainer(frame).overlay(),
+            "map and overlay": lambda: explainer(frame, make="overlay"),
             "guided": lambda: explainer(frame, guided=True),
         }
         if options.peers:
             where = "cpu" if options.device == "cpu" else "cuda"
             runs |= peers(options.network, explainer.contract.layer.name, options.tf32 == "on", where)
-        found["frame_ms"] = interleaved_ms(runs, options.rounds)
+        found["frame_ms"] = interleaved_ms(runs, options.rounds) | {"map, of a stream": stream_ms(explainer, frame)}
         if options.device != "cpu":
-            found["device_bytes_lost"] = bytes_lost(lambda: explainer(frame).overlay())
+            found["device_bytes_lost"] = bytes_lost(lambda: explainer(frame, make="overlay"))
     options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -75,6 +76,15 @@ def interleaved_ms(runs: dict[str, Callable[[], object]], rounds: int) -> dict[s
             if index >= WARM_UP:
                 times[name].append(1e3 * (perf_counter() - start))
     return {name: round(statistics.median(values), 4) for name, values in times.items()}
+
+
+def stream_ms(explainer: Any, frame: np.ndarray, frames: int = 50) -> float:
+    """Milliseconds a frame where the next one is copied while the last is worked on."""
+    list(explainer.each([frame] * WARM_UP))
+    start = perf_counter()
+    for _ in explainer.each(frame for _ in range(frames)):
+        pass
+    return round(1e3 * (perf_counter() - start) / frames, 4)
 
 
 class Stages:
@@ -117,6 +127,7 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
     method = METHODS[contract.method]
     picture, drawn = device.allocate(FRAME, frame.dtype), device.allocate(FRAME, frame.dtype)
     small = device.allocate(layer.space, np.dtype(np.float32))
+    limits = device.allocate((2,), np.dtype(np.float32))
     heat = device.allocate((pixels.height, pixels.width), np.dtype(np.float32))
     palette = device.allocate(PALETTE.shape, PALETTE.dtype)
     device.upload(frame, picture)
@@ -140,8 +151,9 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
             lambda: kernels.cam(A, g, method.rule, method.relu, small[None], gradient_scale=layer.gradient_scale),
             True,
         ),
-        "heatmap at the input's size": (lambda: kernels.heatmap(small, *to_input, 0.0, 1.0, heat), True),
-        "overlay": (lambda: kernels.overlay(picture, small, *onto, 0.0, 1.0, palette, 0.5, 0.4, drawn), True),
+        "range": (lambda: kernels.range(small, False, limits), True),
+        "heatmap at the input's size": (lambda: kernels.heatmap(small, *to_input, 0.0, 1.0, heat, limits), True),
+        "overlay": (lambda: kernels.overlay(picture, small, *onto, 0.0, 1.0, palette, 0.5, 0.4, drawn, limits), True),
         "copy out, map": (lambda: device.fetch(small), True),
         "copy out, overlay": (lambda: device.fetch(drawn), True),
     }
@@ -151,6 +163,7 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
         "kernel_bytes": {
             "preprocess": touched + image.nbytes,
             "cam": A.nbytes + g.nbytes + small.nbytes,
+            "range": small.nbytes + limits.nbytes,
             "heatmap at the input's size": heat.nbytes + small.nbytes,
             "overlay": 2 * frame.nbytes,
         },
@@ -181,6 +194,8 @@ def peers(name: str, layer: str, tf32: bool, where: str) -> dict[str, Callable[[
 
     from gcpp_edge.export.from_torch import import_torchvision
 
+    if where == "cuda" and not torch.cuda.is_available():
+        return {}  # on a Jetson PyPI's torch sees no GPU
     import_torchvision()  # also beside a torch that it was not built for; pytorch-grad-cam imports it
     from pytorch_grad_cam import GradCAMPlusPlus
 
@@ -204,14 +219,12 @@ def peers(name: str, layer: str, tf32: bool, where: str) -> dict[str, Callable[[
 
 def bytes_lost(run: Callable[[], object], frames: int = 500) -> int:
     """Of the device's free memory, over many frames after a warm-up."""
-    import torch
-
     for _ in range(WARM_UP):
         run()
-    before = torch.cuda.mem_get_info()[0]
+    before = free_bytes()
     for _ in range(frames):
         run()
-    return int(before - torch.cuda.mem_get_info()[0])
+    return before - free_bytes()
 
 
 if __name__ == "__main__":

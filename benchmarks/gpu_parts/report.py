@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-FRAMES = ("plain", "map", "map and overlay", "guided", "pytorch eager", "pytorch-grad-cam")
-POST = ("cam", "heatmap at the input's size")  # what makes a map of a network's outputs
+FRAMES = ("plain", "map", "map and overlay", "map, of a stream", "guided", "pytorch eager", "pytorch-grad-cam")
+POST = ("cam", "range", "heatmap at the input's size")  # what makes a map of a network's outputs
 POST_US, MAP_RATIO, GUIDED_RATIO, PEER_RATIO, DIFFERENCE = 15.0, 1.10, 2.0, 20.0, 1e-3
 LOST_BYTES = 1 << 20
 

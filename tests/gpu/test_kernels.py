@@ -55,6 +55,17 @@ def test_cam_equals_the_reference(device, on, back, reference, rule, shape, cons
     np.testing.assert_array_equal(counted, poles)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 7), (5, 3, 9), (2, 56, 56)], ids=str)
+@pytest.mark.parametrize("zero_low", [False, True])
+def test_range_equals_the_reference(device, on, back, reference, shape, zero_low):
+    maps = RANDOM.standard_normal(shape).astype(np.float32)
+    out = np.empty((shape[0], 2), np.float32)
+    source, found = on(maps), on(out)
+    (made,) = perform(device, back, lambda: device.kernels.range(source, zero_low, found), found)
+    reference.range(maps, zero_low, out)
+    np.testing.assert_array_equal(made, out)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 @pytest.mark.parametrize(("small", "large"), MAPS, ids=str)
 def test_heatmap_equals_the_reference(device, on, back, reference, small, large, dtype):

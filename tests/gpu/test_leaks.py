@@ -30,7 +30,7 @@ def test_ten_thousand_frames_keep_nothing(runtime, explained, free_device_bytes)
         pytest.skip(str(error))
     with explainer:
         for index in range(FRAMES + SETTLED):
-            explainer(frames[index % len(frames)]).overlay()
+            explainer(frames[index % len(frames)], make="overlay")
             if index == SETTLED:
                 gc.collect()
                 before = free_device_bytes(), host_bytes()
@@ -43,7 +43,7 @@ def test_ten_thousand_frames_keep_nothing(runtime, explained, free_device_bytes)
 def test_closing_gives_the_memory_back(explained, frame, free_device_bytes):
     def once():
         with gcpp_edge.load(explained, device="cuda") as explainer:
-            explainer(frame).overlay()
+            explainer(frame, make="overlay")
         gc.collect()
         return free_device_bytes()
 

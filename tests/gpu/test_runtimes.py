@@ -44,6 +44,20 @@ def test_maps_scores_and_guided_images_equal_the_cpus(gpu, explained, frame):
         assert np.abs(got.overlay().astype(int) - want.overlay()).mean() < 1
 
 
+def test_pictures_made_on_the_gpu_equal_the_cpus(gpu, explained, frame):
+    with gcpp_edge.load(explained, device="cpu") as cpu, gcpp_edge.load(explained, device=gpu) as other:
+        want, got = (one(frame, make=("heatmap", "overlay")).made for one in (cpu, other))
+        near(got["heatmap"], want["heatmap"])
+        assert (np.abs(got["overlay"].astype(int) - want["overlay"]).max(axis=-1) > 1).mean() < 0.02
+
+
+def test_a_stream_of_frames_gives_each_its_own_answer_in_order(gpu, explained):
+    frames = np.random.default_rng(6).integers(0, 256, (12, 20, 30, 3), np.uint8)
+    with gcpp_edge.load(explained, device="cpu") as cpu, gcpp_edge.load(explained, device=gpu) as other:
+        for picture, found in zip(frames, other.each(frames), strict=True):
+            near(found.map, cpu(picture).map)
+
+
 def test_every_frame_gets_its_own_answer(gpu, explained):
     """What a graph recorded for the first frame must not stand in the answer for the next."""
     frames = np.random.default_rng(5).integers(0, 256, (6, 20, 30, 3), np.uint8)
@@ -60,4 +74,5 @@ def test_a_target_changes_the_map(gpu, explained, frame):
 
 def test_the_explainer_says_what_it_runs_on(gpu, explained):
     with gcpp_edge.load(explained, device=gpu) as explainer:
+        assert explainer.backend == gpu
         assert "cuda" in explainer.runtime_name.lower() or "tensorrt" in explainer.runtime_name.lower()
