@@ -126,7 +126,8 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
     scale, bias, fill = pixel_arithmetic(pixels)
     method = METHODS[contract.method]
     picture, drawn = device.allocate(FRAME, frame.dtype), device.allocate(FRAME, frame.dtype)
-    small = device.allocate(layer.space, np.dtype(np.float32))
+    maps = device.allocate((1, *layer.space), np.dtype(np.float32))
+    small = maps[0]
     limits = device.allocate((2,), np.dtype(np.float32))
     heat = device.allocate((pixels.height, pixels.width), np.dtype(np.float32))
     palette = device.allocate(PALETTE.shape, PALETTE.dtype)
@@ -148,7 +149,7 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
         "preprocess": (lambda: kernels.preprocess(picture, "bgr", *preprocess, image[0]), True),
         **{f"network, {level}": (one.runtime.run, records) for level, one in levels.items()},
         "cam": (
-            lambda: kernels.cam(A, g, method.rule, method.relu, small[None], gradient_scale=layer.gradient_scale),
+            lambda: kernels.cam(A, g, method.rule, method.relu, maps, gradient_scale=layer.gradient_scale),
             True,
         ),
         "range": (lambda: kernels.range(small, False, limits), True),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,15 @@ def test_a_rehearsal_on_the_cpu_gives_every_figure_of_the_page(tmp_path):
     text = page(result(measured(**found)))
     for stage in ("copy in", "preprocess", "network, guided", "cam", "overlay", "copy out, map"):
         assert stage in text
+
+
+@pytest.mark.slow
+def test_the_gpu_tests_pass_on_stand_ins():
+    """So that what fails on a GPU is not the tests. Without the largest pictures, which take the emulator long."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler to build the emulator of the CUDA kernels with")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/gpu", "-k", "not 1080"]
+    environment = os.environ | {"GCPP_GPU_REHEARSAL": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout and " skipped" not in done.stdout

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rehearsal
 
 import gcpp_edge
 
 pytestmark = pytest.mark.gpu
 
-FRAMES = 10_000
+FRAMES = rehearsal.FRAMES if rehearsal.IS_ON else 10_000
 SETTLED = 200  # frames after which nothing is allocated any more
 DEVICE_BYTES = 1 << 20
 HOST_BYTES = 16 << 20  # 1.7 KB a frame: an array that is kept would show
