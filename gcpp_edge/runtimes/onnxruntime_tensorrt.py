@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gcpp_edge.device import Device
-from gcpp_edge.engine_cache import model_digest, open_folder
+from gcpp_edge.engine_cache import model_digest
+from gcpp_edge.engine_store import open_folder
 from gcpp_edge.runtimes import RuntimeOptions
 from gcpp_edge.runtimes.onnxruntime import CUDA, OnnxRuntime
 
