@@ -1,7 +1,8 @@
 """A module that looks like `tensorrt` and runs engines on the CPU, and a device whose memory is the host's.
 
 It has the calls that gcpp_edge makes, with the signatures of NVIDIA's Python API documentation, and what differs from
-release to release. An engine is an ONNX model with a header; ONNX Runtime runs it, at the addresses that are set.
+release to release. An engine is an ONNX model with a header; ONNX Runtime runs it, at the addresses that are set, at
+once or as work of a stream (`Fake.enqueue`).
 `Fake.refuse` has a call answer as TensorRT does when it fails: None or False, and a line in the log.
 """
 
@@ -53,6 +54,7 @@ class Fake:
         self.gone: list[str] = []
         self.contexts = 0
         self.logger: Any = None
+        self.enqueue: Any = lambda stream, step: step()  # how a stream is given work
 
     @property
     def major(self) -> int:
@@ -370,10 +372,15 @@ class ExecutionContext:
         assert not missing, f"no address: {missing}"
         counts = {shape[0] for name, shape in self.shapes.items() if -1 in self.engine.tensors[name].shape}
         assert len(counts) <= 1 and -1 not in counts, f"batches that do not agree: {self.shapes}"
-        outputs = self.session.run(None, {value.name: self._array(value.name) for value in self.session.get_inputs()})
-        for value, result in zip(self.session.get_outputs(), outputs, strict=True):
-            self._array(value.name)[...] = result
+        # what is bound now counts, whatever is bound by the time that the stream comes to it
+        arrays = {name: self._array(name) for name in self.engine.tensors}
+        self.fake.enqueue(stream_handle, lambda: self._compute(arrays))
         return True
+
+    def _compute(self, arrays: dict[str, np.ndarray]) -> None:
+        inputs = {value.name: arrays[value.name] for value in self.session.get_inputs()}
+        for value, result in zip(self.session.get_outputs(), self.session.run(None, inputs), strict=True):
+            arrays[value.name][...] = result
 
     def _array(self, name: str) -> np.ndarray:
         """What lies at the address of a tensor."""
