@@ -30,13 +30,15 @@ class BuildWithFatbin(build_py):
     """Makes kernels/cuda/gcpp.fatbin first, so that it is there as package data."""
 
     def run(self):
-        make_fatbin()
+        for missing in {"gcpp.fatbin", "made_from.json"} - make_fatbin():  # an earlier build's may lie there
+            (Path(self.build_lib) / "gcpp_edge" / "kernels" / "cuda" / missing).unlink(missing_ok=True)
         super().run()
 
 
 def make_fatbin():
-    """Compile the CUDA kernels where nvcc is, unless they are there already, of these sources and architectures.
+    """Names of the files that there are now: the fatbin and a note of what it was made from.
 
+    Compiles the CUDA kernels where nvcc is, unless they are there already, of these sources and architectures.
     GCPP_NVCC names nvcc, empty for none; GCPP_CUDA_ARCHS the architectures ("87" or "80,90"). A failure is reported and
     breaks nothing: the kernels are then compiled where they run.
     """
@@ -46,7 +48,7 @@ def make_fatbin():
     try:
         wanted = {"sources": cuda["digest"](), "archs": chosen_archs(nvcc)} if nvcc else None
         if wanted and fatbin.exists() and made_from.exists() and json.loads(made_from.read_text()) == wanted:
-            return
+            return {fatbin.name, made_from.name}
         for stale in (made_from, fatbin):
             stale.unlink(missing_ok=True)
         if wanted:
@@ -54,8 +56,10 @@ def make_fatbin():
             command = fatbin_command(nvcc, wanted["archs"], fatbin)
             subprocess.run(command, check=True, capture_output=True, text=True)
             made_from.write_text(json.dumps(wanted))
+            return {fatbin.name, made_from.name}
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         print(f"no CUDA kernels are built: {error}\n{getattr(error, 'stderr', '') or ''}", file=sys.stderr)
+    return set()
 
 
 def find_nvcc():

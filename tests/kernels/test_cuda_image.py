@@ -37,12 +37,12 @@ def real_nvrtc():
         pytest.skip("no NVRTC here (pip install cuda-bindings nvidia-cuda-nvrtc)")
 
 
-def test_nvrtc_compiles_them_without_a_header_of_its_own():
+def test_the_real_nvrtc_compiles_them_without_a_header_of_its_own():
     found = cuda_image.compile_image(real_nvrtc(), (8, 7))
     assert found[:4] == b"\x7fELF" and all(name in found for name in KERNELS)
 
 
-def test_a_gpu_newer_than_nvrtc_gets_ptx():
+def test_the_real_nvrtc_makes_ptx_for_a_gpu_newer_than_it():
     found = cuda_image.compile_image(real_nvrtc(), (99, 0))
     assert b".version" in found and all(name in found for name in KERNELS)
 
