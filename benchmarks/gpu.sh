@@ -59,6 +59,14 @@ fi
 pip() { "$PYTHON" -m pip --disable-pip-version-check --quiet "$@"; }
 install() { pip install ${WHEELS:+--no-index --find-links "$WHEELS"} "$@"; }
 
+if ! has_all "$PYTHON"; then
+    # The system's packages are seen: a Jetson's TensorRT and OpenCV are nowhere else.
+    [ -x build/gpu/bin/python ] || "$PYTHON" -m venv --system-site-packages build/gpu
+    PYTHON=$PWD/build/gpu/bin/python
+fi
+pip() { "$PYTHON" -m pip --disable-pip-version-check --quiet "$@"; }
+install() { pip install ${WHEELS:+--no-index --find-links "$WHEELS"} "$@"; }
+
 install_pycuda() ( # from source, without cuRAND; it links against an empty driver of the right name
     folder=$(mktemp -d) && cd "$folder"
     if [ -n "$WHEELS" ]; then
@@ -85,7 +93,7 @@ if ! has_all "$PYTHON"; then
     # cuda-bindings of the driver's CUDA, 12 or 13
     major=$("$PYTHON" -c 'import ctypes; n = ctypes.c_int(); ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(n)); print(n.value // 1000)')
     install "cuda-bindings>=$major,<$((major + 1))"
-    "$PYTHON" -c 'import pycuda' 2>/dev/null || install_pycuda
+    "$PYTHON" -c 'import pycuda' 2>/dev/null || bash benchmarks/install_pycuda.sh "$PYTHON" "$WHEELS"
 fi
 
 say "building the kernels"
