@@ -39,7 +39,8 @@ class Case:
         )
 
     def values(self):
-        return (np.random.default_rng(sum(self.map)).standard_normal(self.map) * self.unit + self.shift).astype(np.float32)
+        values = np.random.default_rng(sum(self.map)).standard_normal(self.map)
+        return (values * self.unit + self.shift).astype(np.float32)
 
 
 CASES = [
