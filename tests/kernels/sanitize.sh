@@ -57,5 +57,5 @@ print("sanitize: testing", _cpu.__file__)
 assert "/installed/" in _cpu.__file__, "another build than the sanitized one is on the path"
 CHECK
 # --capture=sys: a report goes to the descriptor of stderr as the process ends, and must not end in pytest's pocket.
-# The real NVRTC does not bear the sanitizer.
+# NVRTC opens a library beside its own, and through the dlopen of AddressSanitizer does not find it.
 LD_PRELOAD=$preload "$python" -m pytest -q -p no:cacheprovider --capture=sys tests/kernels -k "not gcpp_isa and not real_nvrtc" "$@"

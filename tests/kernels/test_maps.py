@@ -26,6 +26,7 @@ class Case:
     low: float = -1.0
     high: float = 1.5
     unit: float = 1.0  # of the map's values
+    shift: float = 0.0
 
     def __str__(self):
         return self.name
@@ -38,7 +39,8 @@ class Case:
         )
 
     def values(self):
-        return (np.random.default_rng(sum(self.map)).standard_normal(self.map) * self.unit).astype(np.float32)
+        values = np.random.default_rng(sum(self.map)).standard_normal(self.map)
+        return (values * self.unit + self.shift).astype(np.float32)
 
 
 CASES = [
@@ -72,6 +74,7 @@ CASES = [
     Case("upside-down range", (7, 7), (30, 50), low=1.0, high=-1.0),
     Case("range of NaN", (7, 7), (30, 50), low=np.nan, high=1.0),
     Case("a range whose inverse is beyond float32", (7, 7), (30, 50), low=0.0, high=1e-42, unit=1e-42),
+    Case("a small range far from 0", (7, 7), (30, 50), low=1000.1, high=1000.35, unit=0.1, shift=1000.2),
     Case("endless range", (7, 7), (30, 50), low=0.0, high=np.inf),
 ]
 SPECIAL = [np.nan, np.inf, -np.inf, 3e38, -0.0]

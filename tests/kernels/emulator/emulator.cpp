@@ -14,7 +14,9 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
-#include <vector>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 #if !defined(__x86_64__)
 #include <ucontext.h>
 #endif
@@ -142,6 +144,10 @@ void start_fibers()
             throw std::runtime_error("no memory for the stacks of the threads");
         stacks = static_cast<char *>(memory);
     }
+#if defined(__SANITIZE_ADDRESS__) /* of threads that were given up in the middle of a function */
+    if (started == 0)
+        __asan_unpoison_memory_region(stacks, size_t(MAX_THREADS) * STACK_BYTES);
+#endif
     for (; started < threads; started++) /* tops apart from one another, so that they do not share a cache set */
         start(fibers[started].context, stacks + size_t(started) * STACK_BYTES, STACK_BYTES - started % 64 * 320,
               body);
