@@ -33,6 +33,9 @@ PEERS_NEED := pillow tqdm matplotlib scikit-learn PyYAML huggingface_hub safeten
 TENSORRT_WHEELS := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 TENSORRT := tensorrt-rtx-cu13
 
+# Where there is nvcc, PyCUDA is built and driven against a libcuda of host memory; no GPU is needed.
+CUDA_WHEELS := cuda-bindings nvidia-cuda-nvrtc
+
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
 
@@ -51,11 +54,17 @@ $(VENV)/installed: $(BIN)/python $(RECIPE)
 
 $(VENV)/installed-for-tests: $(VENV)/installed
 	@echo "installing what the tests need into $(VENV)"
+	@mkdir -p build
 	@$(PIP) --editable '.[cli,onnxruntime,export,demo,test,lint]' $(PEERS_NEED)
 	@$(PIP) --no-deps $(PEERS)
 	@{ $(PIP) --no-deps --only-binary :all: $(TENSORRT_WHEELS) && \
 	  $(PIP) --no-deps --no-build-isolation $(TENSORRT); } || \
 	  echo "TensorRT for RTX has no wheels for this machine: the tests that build with it are skipped"
+	@if command -v nvcc >/dev/null; then \
+	  echo "building PyCUDA (two minutes)"; \
+	  { $(PIP) --only-binary :all: $(CUDA_WHEELS) && bash benchmarks/install_pycuda.sh $(BIN)/python >build/pycuda.log 2>&1; } || \
+	  echo "PyCUDA was not built (build/pycuda.log): the tests that drive it are skipped"; \
+	fi
 	@touch $@
 
 demo: $(VENV)/installed  ## export EfficientNet-Lite0 and explain real pictures: panels in demo/

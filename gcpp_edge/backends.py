@@ -13,7 +13,6 @@ from typing import NamedTuple
 from gcpp_edge.errors import InputError
 
 AUTO = "auto"
-TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx")
 
 
 class Backend(NamedTuple):
@@ -45,9 +44,12 @@ def _no_gpu() -> str:
 
 
 def _no_tensorrt() -> str:
-    if not any(find_spec(name) for name in TENSORRT_MODULES):
-        return "TensorRT's Python module is not installed"
-    return _no_gpu()
+    from gcpp_edge.runtimes.tensorrt_library import TITLES, is_installed
+
+    reason = _no_gpu()
+    if reason or any(map(is_installed, TITLES)):
+        return reason
+    return "TensorRT's Python module is not installed"
 
 
 def _no_cuda_provider() -> str:

@@ -47,6 +47,7 @@ def load(
     spin: bool = False,
     tf32: bool = False,
     max_batch: int = 1,
+    stream: int | None = None,
 ) -> Explainer:
     """An explainer for the explained model at `path`; a context manager.
 
@@ -56,7 +57,8 @@ def load(
     when first asked for. method: the default of its calls, else the file's. threads: 0 leaves the number to the
     runtime. spin: waiting threads burn their cores for a lower latency. tf32: on a GPU, float32 products in TF32:
     faster, and about three digits instead of seven. max_batch: the most frames that TensorRT takes at once, which must
-    know before it builds; it works through longer lists in parts.
+    know before it builds; it works through longer lists in parts. stream: the handle of your own CUDA stream: frames
+    are read after what it holds, and it waits for what is made.
     Raises ModelError (NotExplainedError, ContractVersionError), MethodError, InputError, MissingDependencyError,
     DeviceError.
     """
@@ -71,12 +73,12 @@ def load(
         reason = BACKENDS[name].why_not()
         if not reason:
             try:
-                return Explainer(file, name, level, method, options, passed_over)
+                return Explainer(file, name, level, method, options, passed_over, stream)
             except (ModelError, RuntimeFailure, DeviceError, MissingDependencyError) as error:
                 reason = str(error)
                 _log.warning("%s: not on %s: %s", path, name, reason)
         passed_over[name] = reason
-    return Explainer(file, names[-1], level, method, options, passed_over)
+    return Explainer(file, names[-1], level, method, options, passed_over, stream)
 
 
 class Explainer:
@@ -95,6 +97,7 @@ class Explainer:
         method: str | None,
         options: RuntimeOptions,
         passed_over: dict[str, str],
+        stream: int | None = None,
     ) -> None:
         self._file = file
         self.backend, self.passed_over = backend, passed_over
@@ -104,7 +107,7 @@ class Explainer:
         _require_known_axes(file)
         choose_method(self._method, file.contract)
         chosen = BACKENDS[backend]
-        self._device = open_device(chosen.device)
+        self._device = open_device(chosen.device, stream)
         try:
             self._inference = self._device.perform(lambda: Inference(file, self._device, chosen.runtime, options))
             runtime = self._device.perform(lambda: self._inference.network(level).runtime.name)

@@ -31,7 +31,7 @@ SUFFIXES = {"f": "f32", "e": "f16", "B": "u8"}  # by NumPy's character of a dtyp
 class Launch(Protocol):
     """Enqueues a kernel of the module on the device's stream. `arguments` is the one struct that it takes, by value."""
 
-    def __call__(self, name: str, grid: Size, block: Size, shared_bytes: int, arguments: bytes) -> None: ...
+    def __call__(self, name: str, grid: Size, block: Size, shared_bytes: int, arguments: bytes, /) -> None: ...
 
 
 class AxisArgument(ctypes.Structure):

@@ -21,12 +21,23 @@ Array = NDArray[Any]
 class Implementation(Protocol):
     """The raw kernels, on checked arguments: a module or an object that has them."""
 
-    cam: Callable[..., None]
-    range: Callable[..., None]
-    heatmap: Callable[..., None]
-    overlay: Callable[..., None]
-    guided: Callable[..., None]
-    preprocess: Callable[..., None]
+    @property
+    def cam(self) -> Callable[..., None]: ...
+
+    @property
+    def range(self) -> Callable[..., None]: ...
+
+    @property
+    def heatmap(self) -> Callable[..., None]: ...
+
+    @property
+    def overlay(self) -> Callable[..., None]: ...
+
+    @property
+    def guided(self) -> Callable[..., None]: ...
+
+    @property
+    def preprocess(self) -> Callable[..., None]: ...
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ EXTRAS = {
     "cli": "the command line and its pictures",
     "onnxruntime": "running explained models",
     "export": "making explained models from PyTorch",
+    "cuda": "running on NVIDIA GPUs",
     "demo": "the demo's network, weights and pictures",
 }
 GPU_PACKAGES = ("pycuda", "cuda-bindings")
@@ -54,6 +55,7 @@ def findings() -> dict[str, Any]:
         "kernels": _kernels(),
         "runtimes": _runtimes() | {"tensorrt": _tensorrt()},
         "gpu": _gpu(),
+        "backends": _backends(),
         "cache": _cache(),
         "extras": [_extra(name) for name in EXTRAS],
     }
@@ -133,6 +135,13 @@ def _gpu() -> dict[str, Any]:
     }
 
 
+def _backends() -> dict[str, str]:
+    """What a model can run on, the first of them by itself; and why not on the others."""
+    from gcpp_edge.backends import BACKENDS
+
+    return {name: backend.why_not() for name, backend in BACKENDS.items()}
+
+
 def _cache() -> dict[str, Any]:
     from gcpp_edge.level_cache import cache_folder
 
@@ -193,6 +202,7 @@ def _print(found: dict[str, Any]) -> None:
         ("kernels", _kernel_rows(found["kernels"])),
         ("runtime", _runtime_rows(found["runtimes"])),
         ("gpu", _gpu_rows(found["gpu"])),
+        ("device", _backend_rows(found["backends"])),
         ("cache", _cache_rows(found["cache"])),
     ):
         answers.print(terminal.facts(title, rows))
@@ -235,6 +245,11 @@ def _gpu_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "devices", ", ".join(found["devices"]) or "none"
     for name in GPU_PACKAGES:
         yield name, found[name] or "missing"
+
+
+def _backend_rows(found: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for name, reason in found.items():
+        yield name, f"no: {reason}" if reason else "can be used, as far as can be seen without trying"
 
 
 def _cache_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

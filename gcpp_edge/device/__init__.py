@@ -83,9 +83,13 @@ class Device(Protocol):
 DEVICES = {"cpu": "gcpp_edge.device.host", "cuda": "gcpp_edge.device.cuda"}
 
 
-def open_device(name: str) -> Device:
-    """The device of this name. Raises InputError for an unknown one, MissingDependencyError, DeviceError."""
+def open_device(name: str, stream: int | None = None) -> Device:
+    """The device of this name.
+
+    stream: of a GPU, the handle of the caller's stream: what the device does comes after what that stream holds, and
+    that stream waits for it. Raises InputError for an unknown name, MissingDependencyError, DeviceError.
+    """
     if name not in DEVICES:
         raise InputError(f"Unknown device {name!r}. Known: {', '.join(DEVICES)}.")
-    opener: Callable[[], Device] = import_module(DEVICES[name]).open_device
-    return opener()
+    opener: Callable[[int | None], Device] = import_module(DEVICES[name]).open_device
+    return opener(stream)

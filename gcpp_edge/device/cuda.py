@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
-from importlib import import_module
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -42,10 +41,10 @@ def open_device(stream: int | None = None) -> CudaDevice:
     Raises DeviceError, DeviceMemoryError, MissingDependencyError.
     """
     from gcpp_edge.device.pycuda_driver import open_pycuda_driver
+    from gcpp_edge.kernels.cuda_image import image
+    from gcpp_edge.kernels.cuda_table import CudaKernels
 
-    image = import_module("gcpp_edge.kernels.cuda_image").image
-    kernels = import_module("gcpp_edge.kernels.cuda_table").CudaKernels
-    return open_on(open_pycuda_driver, image, kernels, stream)
+    return open_on(open_pycuda_driver, image, CudaKernels, stream)
 
 
 def open_on(

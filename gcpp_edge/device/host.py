@@ -14,8 +14,8 @@ T = TypeVar("T")
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
-def open_device() -> HostDevice:
-    """The host."""
+def open_device(stream: int | None = None) -> HostDevice:
+    """The host, which has no streams."""
     return HostDevice()
 
 

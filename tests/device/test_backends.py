@@ -42,10 +42,10 @@ def test_what_was_asked_for_by_name_passes_nothing_over(shared_model) -> None:
 
 
 def test_a_gpu_that_cannot_be_opened_is_passed_over_with_its_reason(shared_model, monkeypatch, caplog) -> None:
-    def no_device(name):
+    def no_device(name, stream):
         if name == "cuda":
             raise DeviceError("the GPU was lost")
-        return real(name)
+        return real(name, stream)
 
     real = gcpp_edge.explainer.open_device
     monkeypatch.setattr(gcpp_edge.explainer, "open_device", no_device)
@@ -58,7 +58,7 @@ def test_a_gpu_that_cannot_be_opened_is_passed_over_with_its_reason(shared_model
 
 
 def test_a_gpu_that_was_asked_for_is_not_replaced(shared_model, monkeypatch) -> None:
-    def no_device(name):
+    def no_device(name, stream):
         raise DeviceError("the GPU was lost")
 
     monkeypatch.setattr(gcpp_edge.explainer, "open_device", no_device)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_driver import FakeDriver, Faults
+from fake_driver import FakeDriver, Faults, Stream
 
 import gcpp_edge
 from gcpp_edge import backends
@@ -21,6 +21,9 @@ from gcpp_edge.runtimes.onnxruntime import OnnxRuntime
 cuda_table = pytest.importorskip("gcpp_edge.kernels.cuda_table", reason="needs the CUDA kernels")
 emulator = pytest.importorskip("emulator", reason="needs the emulator of the CUDA kernels")
 pytestmark = pytest.mark.skipif(bool(emulator.missing()), reason=emulator.missing() or "-")
+
+
+CALLERS = 4711  # the handle of a stream of the caller's
 
 
 class Enqueued(OnnxRuntime):
@@ -52,10 +55,11 @@ def drivers(monkeypatch: pytest.MonkeyPatch, faults: list[Faults]) -> list[FakeD
 
     def open_driver() -> FakeDriver:
         opened.append(FakeDriver(emulator.launch, faults=faults.pop() if faults else None))
+        opened[-1].foreign[CALLERS] = Stream()
         return opened[-1]
 
     device: Any = types.ModuleType("a cuda device")
-    device.open_device = lambda: open_on(open_driver, lambda _: b"image", cuda_table.CudaKernels)
+    device.open_device = lambda stream: open_on(open_driver, lambda _: b"image", cuda_table.CudaKernels, stream)
     runtime: Any = types.ModuleType("a runtime")
     runtime.open_runtime = Enqueued
     monkeypatch.setitem(sys.modules, "a_cuda_device", device)
@@ -222,3 +226,11 @@ def test_a_frame_on_the_gpu_is_refused_where_the_cpu_works(make_model, drivers) 
         frame = OnGpu(np.zeros((30, 40, 3), np.uint8))
         with pytest.raises(gcpp_edge.FrameError, match="lies on a GPU"):
             host(frame)
+
+
+def test_frames_come_after_the_caller_s_stream_and_it_waits_for_them(make_model, random_frame, drivers) -> None:
+    with gcpp_edge.load(make_model().path, device="cuda", stream=CALLERS) as gpu:
+        for seed in range(4):
+            gpu(random_frame(seed=seed))
+    assert drivers[0].calls.count("follow") == 2 * 4
+    assert drivers[0].foreign[CALLERS].given == 4

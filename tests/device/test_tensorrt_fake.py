@@ -387,7 +387,7 @@ class HostAsGpu(HostDevice):
 @pytest.mark.parametrize("guided", [False, True])
 def test_an_explanation_is_that_of_the_cpu(fake, shared_model, random_frame, monkeypatch, guided: bool) -> None:
     devices = {"cuda": HostAsGpu, "cpu": HostDevice}
-    monkeypatch.setattr("gcpp_edge.explainer.open_device", lambda name: devices[name]())
+    monkeypatch.setattr("gcpp_edge.explainer.open_device", lambda name, stream: devices[name]())
     with (
         gcpp_edge.load(shared_model.path, device="tensorrt") as on_gpu,
         gcpp_edge.load(shared_model.path, device="cpu") as on_cpu,

@@ -47,7 +47,9 @@ def prepare() -> None:
             return Enqueued(*self._opened, device)
 
     device: Any = types.ModuleType("rehearsed device")
-    device.open_device = lambda: open_on(lambda: FakeDriver(emulator.launch), lambda _: b"image", CudaKernels)
+    device.open_device = lambda stream: open_on(
+        lambda: FakeDriver(emulator.launch), lambda _: b"image", CudaKernels, stream
+    )
     runtime: Any = types.ModuleType("rehearsed runtime")
     runtime.open_runtime = Enqueued
     sys.modules |= {"rehearsed_device": device, "rehearsed_runtime": runtime}
