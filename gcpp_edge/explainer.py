@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -66,19 +66,33 @@ def load(
         raise InputError(f"threads: expected 0 (the runtime's choice) to {MAX_THREADS}, found {threads}.")
     if max_batch < 1:
         raise InputError(f"max_batch: expected at least 1, found {max_batch}.")
-    names = backends_for(device)
+    *others, last = backends_for(device)
     file, options = read_model_file(path), RuntimeOptions(threads, spin, max_batch=max_batch, tf32=tf32)
     passed_over: dict[str, str] = {}
-    for name in names[:-1]:
-        reason = BACKENDS[name].why_not()
-        if not reason:
-            try:
-                return Explainer(file, name, level, method, options, passed_over, stream)
-            except (ModelError, RuntimeFailure, DeviceError, MissingDependencyError) as error:
-                reason = str(error)
-                _log.warning("%s: not on %s: %s", path, name, reason)
-        passed_over[name] = reason
-    return Explainer(file, names[-1], level, method, options, passed_over, stream)
+    opened = partial(
+        Explainer, file, level=level, method=method, options=options, passed_over=passed_over, stream=stream
+    )
+    for name in others:
+        found = _opened_or_reason(name, opened)
+        if isinstance(found, Explainer):
+            return found
+        passed_over[name] = found
+    reason = BACKENDS[last].why_not()
+    if reason:
+        raise DeviceError(f"device={last!r} cannot be used here: {reason}.")
+    return opened(last)
+
+
+def _opened_or_reason(name: str, opened: Callable[[str], Explainer]) -> Explainer | str:
+    """The explainer on this backend, or why it cannot be had."""
+    reason = BACKENDS[name].why_not()
+    if reason:
+        return reason
+    try:
+        return opened(name)
+    except (ModelError, RuntimeFailure, DeviceError, MissingDependencyError) as error:
+        _log.warning("not on %s: %s", name, error)
+        return str(error)
 
 
 class Explainer:

@@ -41,11 +41,6 @@ def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     return run_command
 
 
-@pytest.fixture(autouse=True)
-def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GCPP_EDGE_CACHE", str(tmp_path / "cache"))
-
-
 def save_network(path: Path, *, last: str = "GlobalAveragePool", middle: str = "Relu") -> Path:
     """image -> Conv -> `middle` -> `last` -> Flatten -> Gemm -> scores, with weights that are the same every time."""
     random = np.random.default_rng(3)

@@ -185,11 +185,6 @@ def _guided_nodes() -> list[Any]:
     ]
 
 
-@pytest.fixture(autouse=True)
-def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GCPP_EDGE_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def make_model(tmp_path: Path) -> Callable[..., SmallModel]:
     """build_small_model in this test's folder."""

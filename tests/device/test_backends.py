@@ -57,7 +57,15 @@ def test_a_gpu_that_cannot_be_opened_is_passed_over_with_its_reason(shared_model
     assert "not on cuda: the GPU was lost" in caplog.text
 
 
+def test_a_gpu_that_was_asked_for_and_is_not_there_is_one_line(shared_model, monkeypatch) -> None:
+    can_try(monkeypatch, "tensorrt", "there is no NVIDIA driver")
+    with pytest.raises(DeviceError, match="^device='tensorrt' cannot be used here: there is no NVIDIA driver.$"):
+        gcpp_edge.load(shared_model.path, device="tensorrt")
+
+
 def test_a_gpu_that_was_asked_for_is_not_replaced(shared_model, monkeypatch) -> None:
+    can_try(monkeypatch, "cuda")
+
     def no_device(name, stream):
         raise DeviceError("the GPU was lost")
 

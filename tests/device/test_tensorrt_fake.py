@@ -11,6 +11,7 @@ import pytest
 from fake_tensorrt import Fake, FakeGpuDevice, Gpu, HostBuffer
 
 import gcpp_edge
+from gcpp_edge.backends import BACKENDS
 from gcpp_edge.device.host import HostDevice
 from gcpp_edge.engine_store import engine_folder
 from gcpp_edge.errors import GcppError, InputError, MissingDependencyError, ModelError, RuntimeFailure
@@ -388,6 +389,7 @@ class HostAsGpu(HostDevice):
 def test_an_explanation_is_that_of_the_cpu(fake, shared_model, random_frame, monkeypatch, guided: bool) -> None:
     devices = {"cuda": HostAsGpu, "cpu": HostDevice}
     monkeypatch.setattr("gcpp_edge.explainer.open_device", lambda name, stream: devices[name]())
+    monkeypatch.setitem(BACKENDS, "tensorrt", BACKENDS["tensorrt"]._replace(why_not=lambda: ""))
     with (
         gcpp_edge.load(shared_model.path, device="tensorrt") as on_gpu,
         gcpp_edge.load(shared_model.path, device="cpu") as on_cpu,

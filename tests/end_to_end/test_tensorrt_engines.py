@@ -79,8 +79,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize(("name", "form"), [(name, form) for name in NETWORKS for form in FORMS])
-def test_every_level_of_a_network_is_built(name: str, form: str, tmp_path, monkeypatch, caplog) -> None:
-    monkeypatch.setenv("GCPP_EDGE_CACHE", str(tmp_path / "cache"))
+def test_every_level_of_a_network_is_built(name: str, form: str, tmp_path, caplog) -> None:
     caplog.set_level(logging.WARNING, "gcpp_edge.engine_cache")
     options, levels = FORMS[form]
     write_model(explain_onnx(forward_of(name), check=False, **options), tmp_path / "model.onnx")

@@ -143,7 +143,6 @@ def nvrtc(built, tmp_path, monkeypatch):
     """A fake NVRTC, an empty cache, and no built image."""
     fake = Nvrtc()
     monkeypatch.setattr(cuda_image, "_nvrtc", lambda capability: fake)
-    monkeypatch.setenv("GCPP_EDGE_CACHE", str(tmp_path / "cache"))
     return fake
 
 
