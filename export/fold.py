@@ -16,11 +16,10 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from gcpp_edge.contract import MAX_IR, MAX_OPSET
+from gcpp_edge.contract import BATCH, MAX_IR, MAX_OPSET
 from gcpp_edge.export.graph import attribute
 from gcpp_edge.export.weights import LARGE_ELEMENTS, array_of, initializer_maker
 
-BATCH = "N"
 BATCHES = (1, 3)  # one, because graphs treat it apart, and another
 FOLDED_BYTES = 64 * 2**20  # a constant above this stays computed: the fully connected layers of test files
 DICE = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")

@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, inliner, numpy_helper
 
-from gcpp_edge.contract import RESERVED
+from gcpp_edge.contract import BATCH, RESERVED
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.decompose import decompose
-from gcpp_edge.export.fold import BATCH, fold
+from gcpp_edge.export.fold import fold
 from gcpp_edge.export.graph import FLOATS, WINDOWED, Graph, Shape, attribute, infer_values
 from gcpp_edge.export.opsets import to_opset
 from gcpp_edge.export.recurrent import unroll

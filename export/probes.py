@@ -49,15 +49,10 @@ def samples_of(contract: Contract, dtype: Any = np.float32, seed: int = 0) -> li
 
 
 def _images(contract: Contract, generator: np.random.Generator) -> Array:
-    """Two pictures of blotches with some grain, the first one twice, normalised as the network expects. [3,*input]
-
-    Without the grain all patches within a blotch would be the same, and attention among them would have no choice.
-    """
+    """Two pictures of blotches, the first one twice, normalised as the network expects. [3,*input]"""
     p = contract.preprocessing
     clip = p.input_shape[1:-2]
-    coarse = generator.uniform(0, 1, (2, p.channels, *clip, -(-p.height // 8), -(-p.width // 8)))
-    blotches = coarse.repeat(8, -2).repeat(8, -1)[..., : p.height, : p.width]
-    pixels = (0.8 * blotches + 0.2 * generator.uniform(0, 1, blotches.shape)) * p.pixel_max
+    pixels = _blotches(generator, (2, *p.input_shape)) * p.pixel_max
     mean, std = (np.array(numbers).reshape(-1, *(1,) * (len(clip) + 2)) for numbers in (p.mean, p.std))
     return np.asarray(((pixels - mean) / std)[[0, 0, 1]])
 
@@ -65,8 +60,19 @@ def _images(contract: Contract, generator: np.random.Generator) -> Array:
 def _frames(frame: FrameInput, generator: np.random.Generator) -> Array:
     """The same as uint8 frames. [3,H,W,C], or [3,H,W] of grey."""
     channels = () if frame.format == "gray" else (CHANNELS[frame.format],)
-    coarse = generator.integers(0, 256, (2, -(-frame.height // 8), -(-frame.width // 8), *channels), np.uint8)
-    return coarse.repeat(8, 1).repeat(8, 2)[:, : frame.height, : frame.width][[0, 0, 1]]
+    pixels = np.rint(255 * _blotches(generator, (2, *channels, frame.height, frame.width))).astype(np.uint8)
+    return np.ascontiguousarray((np.moveaxis(pixels, 1, -1) if channels else pixels)[[0, 0, 1]])
+
+
+def _blotches(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Squares of eight pixels with some grain, in [0, 1]; the last two axes are space.
+
+    Without the grain all patches within a blotch would be the same, and attention among them would have no choice.
+    """
+    *lead, height, width = shape
+    coarse = generator.uniform(0, 1, (*lead, -(-height // 8), -(-width // 8)))
+    whole = coarse.repeat(8, -2).repeat(8, -1)[..., :height, :width]
+    return np.asarray(0.8 * whole + 0.2 * generator.uniform(0, 1, whole.shape))
 
 
 def _filled(shape: tuple[int | str, ...], dtype: str, generator: np.random.Generator) -> Array:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from onnx import NodeProto
 
+from gcpp_edge.contract import BATCH
 from gcpp_edge.errors import UnsupportedGraphError
 from gcpp_edge.export.emit import Emitter
-from gcpp_edge.export.fold import BATCH
 from gcpp_edge.export.graph import Dimension, Value
 
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from gcpp_edge.contract import CHANNELS_FIRST, CLASS, CLASSES, TARGET_CLASS
+from gcpp_edge.contract import BATCH, CHANNELS_FIRST, CLASS, CLASSES, TARGET_CLASS
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.differentiate import differentiate
 from gcpp_edge.export.emit import Emitter
-from gcpp_edge.export.fold import BATCH
 from gcpp_edge.export.graph import Graph, Value, attribute, elements
 from gcpp_edge.export.grids import as_map
 from gcpp_edge.export.layers import LayerCandidate

@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from gcpp_edge import contract
 from gcpp_edge.contract import (
+    BATCH,
     DETECTION,
     DETECTION_INDEX,
     REGION,
@@ -23,7 +24,6 @@ from gcpp_edge.contract import (
 )
 from gcpp_edge.errors import SourceError, UnsupportedGraphError
 from gcpp_edge.export.emit import Emitter
-from gcpp_edge.export.fold import BATCH
 from gcpp_edge.export.graph import Dimension, Graph, Value, numpy_dtype
 from gcpp_edge.export.scores import ScoreTensors, TargetOptions
 from gcpp_edge.export.tensorrt_policy import TOPK_LIMIT

@@ -54,6 +54,7 @@ from gcpp_edge.errors import ContractVersionError, ModelError, NotExplainedError
 
 CONTRACT_VERSION = 2
 METADATA_KEY = "gcpp_edge"
+BATCH = "N"  # in a shape, the size that the caller decides
 MAX_OPSET = 20  # TensorRT 10 (JetPack 6) reads no newer one
 MAX_IR = 10
 
@@ -150,11 +151,16 @@ class FrameInput:
 
 @dataclass(frozen=True)
 class ExtraInput:
-    """An input of the network besides the picture. shape: whole, with "N" where the batch stands; dtype: NumPy's."""
+    """An input of the network besides the picture. shape: whole, with BATCH where the batch stands; dtype: NumPy's."""
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether each frame has a value of its own."""
+        return self.shape[:1] == (BATCH,)
 
 
 @dataclass(frozen=True)
@@ -248,6 +254,11 @@ class Contract:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "version", max(self.version, _version_needed(self)))
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of the network's scores behind the batch: of a classifier its classes, else as it makes them."""
+        return (self.scores.classes,) if self.target.kind in (CLASS, CLASSES) else self.target.shape
 
     @property
     def layers(self) -> tuple[Layer, ...]:

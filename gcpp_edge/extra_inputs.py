@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from gcpp_edge.contract import Contract, ExtraInput
 from gcpp_edge.errors import InputError, ShapeError
 
-BATCH = "N"
-
 Inputs = Mapping[str, Any]
 
 
@@ -47,7 +45,7 @@ def resolve_inputs(inputs: Inputs | None, count: int, contract: Contract) -> Ext
     values = ExtraValues([{} for _ in range(count)], {})
     for entry in entries:
         array = _checked(entry, given[entry.name], count)
-        if not has_batch(entry):
+        if not entry.has_batch:
             values.shared[entry.name] = array
         elif array.ndim == len(entry.shape):
             for index in range(count):
@@ -58,15 +56,10 @@ def resolve_inputs(inputs: Inputs | None, count: int, contract: Contract) -> Ext
     return values
 
 
-def has_batch(entry: ExtraInput) -> bool:
-    """Whether each frame has a value of its own."""
-    return entry.shape[:1] == (BATCH,)
-
-
 def _checked(entry: ExtraInput, value: Any, count: int) -> NDArray[Any]:
     array = np.asarray(value)
     dtype = np.dtype(entry.dtype)
-    shapes = [entry.shape[1:], (count, *entry.shape[1:])] if has_batch(entry) else [entry.shape]
+    shapes = [entry.shape[1:], (count, *entry.shape[1:])] if entry.has_batch else [entry.shape]
     if array.shape not in shapes:
         expected = " or ".join(map(str, shapes))
         raise ShapeError(f"inputs: {entry.name!r} must have the shape {expected}; found {array.shape}.")

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from gcpp_edge.aims import Aim
 from gcpp_edge.contract import (
-    CLASS,
     CLASSES,
     DETECTION,
     DETECTION_INDEX,
@@ -120,7 +119,7 @@ class Inference:
         """The network's output for each frame, (N, *shape)."""
         network = self.network(PLAIN)
         parts = [self._scores_of(network, part, format, shared) for part in _parts(batch, network.largest)]
-        return np.concatenate(parts) if parts else np.empty((0, *self._output_shape), np.float32)
+        return np.concatenate(parts) if parts else np.empty((0, *self.contract.output_shape), np.float32)
 
     def close(self) -> None:
         """Give back networks and buffers. More than once does no harm."""
@@ -156,12 +155,6 @@ class Inference:
         kind = self.contract.target.kind
         names = {TARGET_CLASS: kind != SEED, DETECTION_INDEX: kind == DETECTION, GUIDED: guided}
         return [self._selected, *(name for name, is_there in names.items() if is_there)]
-
-    @property
-    def _output_shape(self) -> tuple[int, ...]:
-        """Of the scores behind the batch, as they are given out."""
-        target = self.contract.target
-        return (self.contract.scores.classes,) if target.kind in (CLASS, CLASSES) else target.shape
 
     def begin(self, part: list[Frame], call: Call, number: int = 0) -> Ticket:
         """Sets the frames under way; on the host they are done when this returns.
@@ -346,7 +339,7 @@ class Inference:
     def _read_scores(self, device: Device, buffers: dict[str, Any], count: int, output: str) -> NDArray[np.float32]:
         """float32, a copy. Raises RuntimeFailure where they are not finite."""
         raw = device.download(buffers[output])[:count]
-        shape = (self.contract.scores.classes,) if output == SELECTED_SCORES else self._output_shape
+        shape = (self.contract.scores.classes,) if output == SELECTED_SCORES else self.contract.output_shape
         scores: NDArray[np.float32] = raw.reshape(count, *shape).astype(np.float32)
         is_sound = np.isfinite(scores)
         if self.contract.scores.kind == "log_softmax":

@@ -96,7 +96,7 @@ def _check_words(contract: Contract, path: Path) -> None:
 def _check_extra_inputs(contract: Contract, path: Path) -> None:
     """Raises ModelError where the size of an input is open besides its batch."""
     for entry in contract.extra_inputs:
-        sizes = entry.shape[1:] if entry.shape[:1] == ("N",) else entry.shape
+        sizes = entry.shape[1:] if entry.has_batch else entry.shape
         if not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ModelError(
                 f"{path}: its input {entry.name!r} has the open shape {entry.shape}; only the batch, the first axis, "

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gcpp_edge import contract as names
-from gcpp_edge.contract import CLASS, CLASSES, MAP, PLAIN, Contract, Layer
+from gcpp_edge.contract import BATCH, CLASS, CLASSES, MAP, PLAIN, Contract, Layer
 from gcpp_edge.device import Device
 from gcpp_edge.errors import DeviceError, ModelError
-from gcpp_edge.extra_inputs import BATCH, has_batch
 from gcpp_edge.frames import frame_shape
 from gcpp_edge.level_cache import model_at_level
 from gcpp_edge.model_file import ModelFile
@@ -68,7 +67,7 @@ class Network:
         self.batch = self._tensors[file.contract.input].shape[0]
         self.largest = self.batch or runtime.max_batch
         self._contract = file.contract
-        self._shared = {entry.name for entry in file.contract.extra_inputs if not has_batch(entry)}
+        self._shared = {entry.name for entry in file.contract.extra_inputs if not entry.has_batch}
         self._buffers: dict[str, Any] = {}
         self._views: dict[int, dict[str, Any]] = {}
         self._scratch: dict[Any, Any] = {}
@@ -176,11 +175,10 @@ def _check_dtype(tensor: TensorInfo, file: ModelFile) -> None:
 
 def _promised(contract: Contract, level: str) -> dict[str, Shape]:
     """Inputs and outputs that a level has, and their shapes, None for the batch."""
-    scores = (contract.scores.classes,) if contract.target.kind in (CLASS, CLASSES) else contract.target.shape
     taken = frame_shape(contract.frame) if contract.frame.height else contract.preprocessing.input_shape
     promised: dict[str, Shape] = {
         contract.input: (None, *taken),
-        contract.scores.output: (None, *scores),
+        contract.scores.output: (None, *contract.output_shape),
     }
     for entry in contract.extra_inputs:
         promised[entry.name] = tuple(None if size == BATCH else size for size in entry.shape)  # type: ignore[misc]
