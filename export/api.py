@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from gcpp_edge.errors import SourceError
 from gcpp_edge.export.bake import BakeOptions, assumed_preprocessing, bake, contract_of, write_contract
 from gcpp_edge.export.check import check as run_check
 from gcpp_edge.export.coverage import Coverage, coverage_of, layers_of
-from gcpp_edge.export.fidelity import Fidelity, check_half, compare, noise, range_notes, reports, samples
+from gcpp_edge.export.fidelity import Fidelity, check_half, compare, error_notes, noise, range_notes, reports, samples
 from gcpp_edge.export.from_torch import ForwardModel, TorchSource
 from gcpp_edge.export.graph import Graph
 from gcpp_edge.export.layers import LayerCandidate
@@ -159,7 +160,9 @@ def _made(
     made = steps.run("differentiate", writing, lambda: bake_half(forward.model, precision, feeds, options, **given))
     half.halved = made
     if check:
-        steps.run("check", "Checking the gradients", lambda: _checked_half(made, precision, forward, options, feeds))
+        checking = partial(_checked_half, made, precision, forward, options, feeds)
+        notes: tuple[str, ...] = steps.run("check", "Checking the gradients", checking)
+        return made.model, range_notes(made) + notes
     return made.model, range_notes(made)
 
 
@@ -169,12 +172,13 @@ def _checked_half(
     forward: ForwardModel,
     options: BakeOptions,
     feeds: Callable[[Contract], list[Feeds]],
-) -> None:
-    """The backward pass is held against its oracle in float32, and then half precision against float32."""
+) -> tuple[str, ...]:
+    """The backward pass is held against its oracle in float32, and then half precision against float32. Notes on it."""
     described = contract_of(made.model)
     figures = run_check(made.reference, contract_of(made.reference), forward, options)
     figures["half"] = check_half(made, precision, feeds(described))
     write_contract(made.model, replace(described, check=figures))
+    return error_notes(figures["half"])
 
 
 def explain_module(

@@ -19,7 +19,7 @@ from gcpp_edge.export import explain_onnx
 from gcpp_edge.export.bake import BakeOptions, Rescale, bake
 from gcpp_edge.export.differences import relative
 from gcpp_edge.export.differentiate import MARKER
-from gcpp_edge.export.fidelity import check_half, compare, noise, range_notes, samples
+from gcpp_edge.export.fidelity import check_half, compare, error_notes, noise, range_notes, samples
 from gcpp_edge.export.normalise import normalise
 from gcpp_edge.export.precision import to_precision
 from gcpp_edge.export.rounding import as_rounded
@@ -143,6 +143,32 @@ def test_the_check_holds_half_precision_against_float32(precision):
     assert figures["precision"] == precision
     assert 0 < figures["error"] < (2e-3 if precision == "fp16" else 2e-2)  # 11 and 8 bits
     assert ("guided_lost" in figures) == (precision == "fp16")
+
+
+@pytest.mark.parametrize(("precision", "error", "told"), [("fp16", 0.049, 0), ("fp16", 0.059, 1), ("bf16", 0.059, 0)])
+def test_gradients_that_are_further_off_than_usual_are_told_and_kept(precision, error, told):
+    notes = error_notes({"precision": precision, "error": error})
+    assert len(notes) == told and all("5.9e-02 on noise" in note and "--fidelity" in note for note in notes)
+
+
+def test_gradients_that_no_rounding_explains_are_refused():
+    made = halved(classifier())
+    (layer,) = contract_of(made.reference).layers
+    wrong = replace(made, reference=with_flipped_gradients(made.reference, layer.gradients))
+    with pytest.raises(SelfCheckError, match="Gradients in fp16 differ from float32 by .* --precision bf16"):
+        check_half(wrong, "fp16", samples(contract_of(made.model)))
+
+
+def with_flipped_gradients(model, name):
+    """The model, whose output of this name has the other sign."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    node = next(node for node in result.graph.node if name in node.output)
+    node.output[list(node.output).index(name)] = "straight"
+    for other in result.graph.node:
+        other.input[:] = ["straight" if one == name else one for one in other.input]
+    result.graph.node.append(onnx.helper.make_node("Neg", ["straight"], [name]))
+    return result
 
 
 def overflowing():
