@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -189,11 +190,7 @@ class Inference:
                 self._artist.draw(network, maps, fits, frames, call.format, pictures)
             mark("cam")
 
-        key = (
-            None
-            if device.synchronous
-            else (*_key(network, part, call.format), targets, call.method.name, call.mode, call.made)
-        )
+        key = _key(network, part, call.format, targets, call.method.name, call.mode, call.made)
         device.replay(key, work)
         return Ticket(network, buffers, part, call, clock, pictures)
 
@@ -276,7 +273,7 @@ class Inference:
             network.runtime.run()
             device.fetch(buffers[output])
 
-        device.replay(None if device.synchronous else _key(network, part, format), work)
+        device.replay(_key(network, part, format), work)
         return self._read_scores(device, buffers, len(part), output)
 
     def _stage(self, device: Device, part: list[Frame], format: str, buffers: dict[str, Any]) -> list[Any]:
@@ -362,10 +359,12 @@ class Inference:
         return Drawing(self.contract, self._host, frame.fit, shown, call.format, image)
 
 
-def _key(network: Network, part: list[Frame], format: str) -> tuple[Any, ...]:
-    """What work depends on besides what is staged and uploaded: sizes of frames above all."""
+def _key(network: Network, part: list[Frame], format: str, *more: Hashable) -> tuple[Any, ...] | None:
+    """What work depends on besides what is staged and uploaded: sizes of frames above all. None: not to be recorded."""
+    if network.device.synchronous or not network.runtime.can_be_recorded:
+        return None
     shapes = tuple((frame.fit, *(picture.shape for picture in frame.pictures)) for frame in part)
-    return network.level, format, shapes
+    return network.level, format, shapes, *more
 
 
 def _parts(batch: list[Frame], size: int | None) -> list[list[Frame]]:

@@ -137,7 +137,7 @@ def _stages(explainer: Any, device: Any, frame: np.ndarray, rounds: int) -> dict
     A, g, image = buffers[layer.activations], buffers[layer.gradients], buffers[contract.input]
     to_input = frame_from_map(fit_frame(pixels.height, pixels.width, pixels), *layer.space)
     clock = Stages(device, rounds)
-    records = "tensorrt" in explainer.runtime_name.lower()
+    records = network.runtime.can_be_recorded
     levels = {level: explainer._inference.network(level) for level in (PLAIN, MAP, GUIDED)}
     for one in levels.values():
         one.buffers(1)

@@ -30,13 +30,14 @@ class Runtime(Protocol):
     """A loaded network. One thread at a time.
 
     max_batch: the most frames at once, None for any number. has_twins: whether `twin` can be asked for. cuts_levels:
-    whether it is one of CUTS_LEVELS.
+    whether it is one of CUTS_LEVELS. can_be_recorded: whether what `run` enqueues may be captured and replayed.
     """
 
     name: str
     max_batch: int | None
     has_twins: bool
     cuts_levels: bool
+    can_be_recorded: bool
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 

@@ -1,9 +1,12 @@
 """ONNX Runtime: on the CPU, the embedded default, and on CUDA.
 
 Buffers are bound by address: ONNX Runtime reads and writes them in place, on the host or on the GPU. On CUDA it works
-on the device's own stream and does not wait for it.
+on the device's own stream and does not wait for it. Its work is enqueued anew each frame: operators (Concat, Split,
+batched MatMul) copy their arguments from host memory that a run gives back at its end, by a call in the stream. A
+recording would copy from it when it holds something else, and give it back once a replay.
 Sources: onnxruntime.ai/docs/performance/tune-performance/iobinding.html,
-onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html,
+github.com/microsoft/onnxruntime/pull/32121 and 32081 (recordings)
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class OnnxRuntime:
     max_batch: int | None = None
     has_twins = False  # a session works on one stream
     cuts_levels = False
+    can_be_recorded = False
 
     def __init__(self, model: str | bytes, where: str, options: RuntimeOptions, device: Device) -> None:
         onnxruntime = _import_onnxruntime()

@@ -196,6 +196,7 @@ class TensorRtRuntime:
 
     has_twins = True
     cuts_levels = True
+    can_be_recorded = True
 
     def __init__(self, engine: Engine, level: str, where: str, device: Any) -> None:
         self.name = engine.library.title

@@ -29,7 +29,7 @@ CALLERS = 4711  # the handle of a stream of the caller's
 class Enqueued(OnnxRuntime):
     """A network whose run is work on the device's stream."""
 
-    has_twins = True
+    has_twins = can_be_recorded = True
 
     def __init__(self, model: Any, where: str, options: Any, device: CudaDevice) -> None:
         super().__init__(model, where, options, open_device("cpu"))
@@ -91,6 +91,20 @@ def test_recorded_frames_explain_as_the_host_does(make_model, random_frame, driv
     (driver,) = drivers
     assert driver.counts["replay"] >= 7  # the larger frame moved the slot
     assert (driver.closings, driver.leaks) == (1, {})
+
+
+def test_frames_of_a_runtime_that_cannot_be_recorded_go_call_by_call(
+    make_model, random_frame, drivers, monkeypatch
+) -> None:
+    assert not OnnxRuntime.can_be_recorded  # its graph nodes would free and read host memory again with each replay
+    monkeypatch.setattr(Enqueued, "can_be_recorded", False)
+    path = make_model().path
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        for seed in range(4):
+            frame = random_frame(30, 20, seed=seed)
+            same(gpu(frame), host(frame))
+            np.testing.assert_allclose(gpu.scores(frame), host.scores(frame), rtol=1e-5, atol=1e-5)
+    assert drivers[0].counts["begin_capture"] == 0
 
 
 def test_the_guided_image_and_the_scores_come_too(make_model, random_frame, drivers) -> None:

@@ -33,7 +33,7 @@ def prepare() -> None:
     class Enqueued(OnnxRuntime):
         """A network whose run is work on the device's stream."""
 
-        has_twins = True
+        has_twins = can_be_recorded = True
 
         def __init__(self, model: Any, where: str, options: Any, device: CudaDevice) -> None:
             super().__init__(model, where, options, open_device("cpu"))
