@@ -160,6 +160,9 @@ class CudaDevice:
         One on the GPU is copied in its turn: after the stream that it names. It must stay as it is until that stream
         comes to it again, or with DLPack until the frame's results are there. Raises FrameError.
         """
+        caller = self._shared.caller_stream
+        if caller is not None and not isinstance(array, np.ndarray):  # one on the GPU is copied now, not in `replay`
+            self._driver.follow(self.stream, caller)
         return self._transfers.stage(name, array)
 
     def send(self, staged: StagedFrame) -> CudaBuffer:

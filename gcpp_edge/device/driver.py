@@ -20,6 +20,7 @@ Launch: TypeAlias = Callable[
 
 Module: TypeAlias = Callable[[str], int]  # from a kernel's name to what `launch` takes
 
+LEGACY_STREAM = 1  # the default stream; ours do not wait for it by themselves
 PER_THREAD_STREAM = 2  # means another stream on every thread, so nothing on our thread can wait for the caller's
 
 

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gcpp_edge.device.dlpack import CUDA, CUDA_MANAGED, from_capsule
+from gcpp_edge.device.driver import LEGACY_STREAM
 from gcpp_edge.errors import FrameError
+
+STREAMS_SINCE = 3  # version of the CUDA array interface
 
 
 class GpuArray(NamedTuple):
@@ -48,7 +51,9 @@ def _by_interface(frame: Any) -> GpuArray:
     shape, dtype = tuple(found["shape"]), np.dtype(found["typestr"])
     strides = found.get("strides") or _packed(shape, dtype.itemsize)
     pitch = _pitch(shape, tuple(strides), dtype)
-    return GpuArray(int(found["data"][0]), shape, dtype, pitch, found.get("stream"), frame)
+    # Before version 3, and so in PyTorch, no stream is named: it was written on the default one most likely.
+    stream = found.get("stream") if found.get("version", 0) >= STREAMS_SINCE else LEGACY_STREAM
+    return GpuArray(int(found["data"][0]), shape, dtype, pitch, stream, frame)
 
 
 def _by_dlpack(frame: Any, stream: int, number: int, ordinal: int) -> GpuArray:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import gc
 import logging
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_driver import FakeDriver, Faults, memory_at
+from fake_driver import FakeDriver, Faults, Stream, memory_at
 
 from gcpp_edge.device.cuda import CudaDevice, open_on
-from gcpp_edge.device.driver import Launch
+from gcpp_edge.device.driver import LEGACY_STREAM, Launch
 from gcpp_edge.device.recordings import LIMIT
 from gcpp_edge.errors import DeviceError, DeviceLostError, DeviceMemoryError, FrameError, RuntimeFailure
 
@@ -502,6 +503,27 @@ def test_a_frame_on_the_gpu_is_taken_after_the_stream_that_writes_it(opened) -> 
     device.perform(work)
 
 
+def test_a_frame_that_names_no_stream_for_want_of_a_word_comes_after_the_default_one(opened) -> None:
+    one = opened()
+    device, driver = one.device, one.driver
+    default = driver.foreign[LEGACY_STREAM] = Stream()
+
+    def work() -> None:
+        out = device.allocate((4, 6, 3), U8)
+        memory = np.zeros((4, 6, 3), np.uint8)
+        frame = OnGpu(memory)
+        del frame.__cuda_array_interface__["stream"]
+        frame.__cuda_array_interface__["version"] = 2
+        driver.give_caller(LEGACY_STREAM, lambda: np.copyto(memory, picture(3)))
+        one.frame(device, frame, out)
+        driver.give_caller(LEGACY_STREAM, lambda: memory.fill(0))
+        driver.finish_caller(LEGACY_STREAM)
+        assert np.array_equal(device.download(out), picture(3) + 1)
+
+    device.perform(work)
+    assert default.done == default.given
+
+
 def test_dlpack_is_asked_to_make_our_stream_wait(opened) -> None:
     device = opened().device
     frame = ByDlpack(picture(0))
@@ -515,6 +537,33 @@ def test_frames_that_cannot_be_taken_are_named(opened) -> None:
         device.perform(lambda: device.stage("frame", ByDlpack(picture(0), 1)))
     with pytest.raises(FrameError, match="packed"):
         device.perform(lambda: device.stage("frame", OnGpu(picture(0)[:, ::2])))
+
+
+def test_a_frame_on_the_gpu_is_taken_after_the_caller_s_stream() -> None:
+    driver = FakeDriver(run_kernel)
+    memory = np.zeros((4, 6, 3), np.uint8)
+
+    def open_driver() -> FakeDriver:
+        driver._thread = threading.get_ident()
+        return driver
+
+    stream = driver.caller_stream()
+    device = open_on(open_driver, lambda _: b"image", Kernels, stream=stream)
+
+    def work() -> None:
+        out = device.allocate((4, 6, 3), U8)
+        driver.give_caller(stream, lambda: np.copyto(memory, picture(5)))
+        staged = device.stage("frame", OnGpu(memory))
+
+        def frame() -> None:
+            device.kernels.implementation.add(device.send(staged), out, 1)
+            device.fetch(out)
+
+        device.replay("key", frame)
+        assert np.array_equal(device.download(out), picture(5) + 1)
+
+    device.perform(work)
+    device.close()
 
 
 def test_a_device_on_a_callers_stream_works_between_what_that_holds() -> None:
