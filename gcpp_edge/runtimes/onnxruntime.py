@@ -11,18 +11,22 @@ github.com/microsoft/onnxruntime/pull/32121 and 32081 (recordings)
 
 from __future__ import annotations
 
+import io
 import re
+from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gcpp_edge.device import Device
-from gcpp_edge.errors import MissingDependencyError, ModelError, RuntimeFailure
+from gcpp_edge.errors import DeviceError, MissingDependencyError, ModelError, RuntimeFailure
 from gcpp_edge.kernels.arguments import address_of
 from gcpp_edge.runtimes import RuntimeOptions, TensorInfo
 
 CUDA = "cuda"
+CUDA_PROVIDER = "CUDAExecutionProvider"
 _FATAL_ONLY = 4  # errors are raised; ONNX Runtime would print them as well
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -53,6 +57,9 @@ class OnnxRuntime:
         self._where, self._memory = where, device.memory
         self.name = f"ONNX Runtime {self._memory.upper()}"
         self._failures = _failures()
+        self._bound: dict[str, Any] = {}  # also keeps the buffers alive: ONNX Runtime holds bare addresses
+        if self._memory == CUDA:
+            _preload_libraries(onnxruntime)
         try:
             self._session = onnxruntime.InferenceSession(
                 model,
@@ -64,12 +71,18 @@ class OnnxRuntime:
             self.outputs = tuple(_info(value, where) for value in self._session.get_outputs())
         except self._failures as error:
             raise ModelError(_load_failure(where, error)) from error
+        if self._memory == CUDA and CUDA_PROVIDER not in self._session.get_providers():
+            self.close()
+            raise DeviceError(  # it goes on without, on the CPU, and would be handed addresses of the GPU
+                f"ONNX Runtime {onnxruntime.__version__} cannot use the GPU: its CUDA provider does not load. It needs "
+                f"the libraries of CUDA {getattr(onnxruntime, 'cuda_version', '') or '12'} and cuDNN 9: pip install "
+                "'onnxruntime-gpu[cuda,cudnn]', or name their folder in LD_LIBRARY_PATH."
+            )
         self._run_options = onnxruntime.RunOptions()
         self._run_options.log_severity_level = _FATAL_ONLY
         if self._memory == CUDA:  # the caller waits for its stream, once a frame
             self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._binding = self._session.io_binding()
-        self._bound: dict[str, Any] = {}  # also keeps the buffers alive: ONNX Runtime holds bare addresses
         self._input_names = {value.name for value in self.inputs}
 
     def providers(self, device: Device, options: RuntimeOptions) -> list[Any]:
@@ -82,7 +95,7 @@ class OnnxRuntime:
             "use_tf32": str(int(options.tf32)),
             "cudnn_conv_algo_search": "EXHAUSTIVE",  # once a shape, before the first frame
         }
-        return [("CUDAExecutionProvider", chosen), "CPUExecutionProvider"]
+        return [(CUDA_PROVIDER, chosen), "CPUExecutionProvider"]
 
     def bind(self, name: str, buffer: Any) -> None:
         """Read or write this C-contiguous buffer; binding the same one again costs nothing."""
@@ -131,6 +144,17 @@ def _import_onnxruntime() -> Any:
             "Install it: pip install 'gcpp-edge[onnxruntime]'"
         ) from error
     return onnxruntime
+
+
+def _preload_libraries(onnxruntime: Any) -> None:
+    """CUDA's libraries and cuDNN out of pip's packages, where the loader does not look. Else the system's are found."""
+    preload, packages = getattr(onnxruntime, "preload_dlls", None), find_spec("nvidia")
+    if preload is None or packages is None:
+        return
+    for folder in packages.submodule_search_locations or ():
+        with redirect_stdout(io.StringIO()):  # where it says what is missing; the session shows whether that matters
+            for part in Path(folder).glob("*/lib"):
+                preload(directory=str(part))
 
 
 def _session_options(onnxruntime: Any, options: RuntimeOptions, weights_folder: str) -> Any:

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 
 from gcpp_edge.device.host import HostDevice
+from gcpp_edge.errors import DeviceError
 from gcpp_edge.runtimes import RuntimeOptions, open_runtime
 
 GPU = SimpleNamespace(name="cuda", memory="cuda", stream=4711)
@@ -19,7 +20,9 @@ def asked(monkeypatch):
 
     def session(model, options, providers: list, **rest):
         found.append(providers)
-        return real(model, options, providers=["CPUExecutionProvider"], **rest)
+        opened = real(model, options, providers=["CPUExecutionProvider"], **rest)
+        opened.get_providers = lambda: list(options_of(providers))
+        return opened
 
     found = providers
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -38,6 +41,35 @@ def test_cuda_works_on_the_device_s_stream_with_the_precision_asked_for(asked, s
     assert found["CUDAExecutionProvider"]["user_compute_stream"] == "4711"
     assert found["CUDAExecutionProvider"]["use_tf32"] == str(int(tf32))
     assert runtime.name == "ONNX Runtime CUDA" and not runtime.has_twins
+
+
+def test_a_cuda_provider_that_does_not_load_is_said_and_not_replaced_by_the_cpu(monkeypatch, shared_model) -> None:
+    monkeypatch.setattr(
+        onnxruntime.capi.onnxruntime_inference_collection, "check_and_normalize_provider_args", cpu_only
+    )
+    with pytest.raises(DeviceError, match="its CUDA provider does not load"):
+        open_runtime("onnxruntime", str(shared_model.path), "small.onnx", RuntimeOptions(), GPU)
+
+
+def cpu_only(*_):
+    return ["CPUExecutionProvider"], [{}]
+
+
+def test_libraries_of_pip_s_packages_are_loaded_before_the_session(monkeypatch, asked, shared_model, tmp_path, capfd):
+    def preload(directory):
+        assert not asked
+        print("Failed to load something")
+        loaded.append(directory)
+
+    loaded: list[str] = []
+    for name in ("cublas", "cudnn"):
+        (tmp_path / "nvidia" / name / "lib").mkdir(parents=True)
+    found = SimpleNamespace(submodule_search_locations=[str(tmp_path / "nvidia")])
+    monkeypatch.setattr("gcpp_edge.runtimes.onnxruntime.find_spec", lambda name: found)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    open_runtime("onnxruntime", str(shared_model.path), "small.onnx", RuntimeOptions(), GPU)
+    assert sorted(loaded) == [str(tmp_path / "nvidia" / name / "lib") for name in ("cublas", "cudnn")]
+    assert capfd.readouterr().out == ""
 
 
 def test_engines_of_onnx_runtime_are_kept_under_the_digest_of_their_model(asked, make_model) -> None:
