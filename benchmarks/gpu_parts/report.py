@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-FRAMES = ("plain", "map", "map and overlay", "map, of a stream", "guided", "pytorch eager", "pytorch-grad-cam")
+FRAMES = (
+    "plain",
+    "map",
+    "map, frame on the GPU",
+    "map and overlay",
+    "map, of a stream",
+    "guided",
+    "pytorch eager",
+    "pytorch-grad-cam",
+)
 POST = ("cam", "range", "heatmap at the input's size")  # what makes a map of a network's outputs
 POST_US, MAP_RATIO, GUIDED_RATIO, PEER_RATIO, DIFFERENCE = 15.0, 1.10, 2.0, 20.0, 1e-3
 LOST_BYTES = 1 << 20
@@ -72,8 +81,12 @@ def _goals_of(row: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     if row["network"] == "resnet50":
         yield f"kernels behind the network ≤ {POST_US:.0f} µs", f"{post:.1f} µs", post <= POST_US
     if "pytorch-grad-cam" in frames:
-        ratio = frames["pytorch-grad-cam"] / frames["map"]
-        yield f"≥ {PEER_RATIO:.0f} × faster than pytorch-grad-cam", f"{ratio:.1f} ×", ratio >= PEER_RATIO
+        ratio = frames["pytorch-grad-cam"] / frames.get("map, frame on the GPU", frames["map"])
+        yield (
+            f"≥ {PEER_RATIO:.0f} × faster than pytorch-grad-cam, whose input is on the GPU",
+            f"{ratio:.1f} ×",
+            ratio >= PEER_RATIO,
+        )
     if row["precision"] == "fp32" and not row["tf32"]:
         differs = row["differs_from_cpu"]["map"]
         yield f"map within {DIFFERENCE:.0e} of the CPU's", f"{differs:.1e}", differs <= DIFFERENCE

@@ -65,16 +65,28 @@ def test_the_page_puts_the_goals_beside_the_figures():
     text = page(result(measured()))
     assert "| resnet50, fp32, TF32 off, tensorrt | map ≤ 1.10 × plain, kernels included | 1.048 | yes |" in text
     assert "kernels behind the network ≤ 15 µs | 9.0 µs | yes" in text
-    assert "≥ 20 × faster than pytorch-grad-cam | 28.8 × | yes" in text
+    assert "≥ 20 × faster than pytorch-grad-cam, whose input is on the GPU | 28.8 × | yes" in text
     assert "| preprocess | 3000 | 3.00 | 5.00 |" in text
 
 
 def test_a_goal_that_is_missed_and_a_row_that_is_missing_are_said():
     slow = measured(frame_ms={"map": 1.0, "pytorch-grad-cam": 15.0}, differs_from_cpu={"map": 2e-3})
     text = page(result(slow, {"title": "vgg16", "not_measured": "no time was left"}))
-    assert "≥ 20 × faster than pytorch-grad-cam | 15.0 × | no" in text
+    assert "≥ 20 × faster than pytorch-grad-cam, whose input is on the GPU | 15.0 × | no" in text
     assert "2.0e-03 | no" in text
     assert "| vgg16 | no time was left |" in text
+
+
+def test_without_tensorrt_every_row_is_measured_on_cuda_and_once():
+    assert gpu.plan("") == list(gpu.PLAN)
+    rows = gpu.plan("no TensorRT")
+    assert {row.device for row in rows} == {"cuda"} and rows[0] == gpu.Row("resnet50", device="cuda", peers=True)
+    assert len(rows) == len({row.title for row in rows}) == len(gpu.PLAN) - 1
+
+
+@without_gpu
+def test_why_tensorrt_cannot_be_used_is_one_line():
+    assert "device='tensorrt' cannot be used here" in gpu.why_not_tensorrt()
 
 
 def test_rows_that_time_does_not_allow_are_not_begun(monkeypatch):
