@@ -34,6 +34,39 @@ def cuda_devices() -> int:
     return count.value
 
 
+def capability() -> str:
+    """Of device 0, as "9.0"."""
+    driver, parts = ctypes.CDLL("libcuda.so.1"), []
+    for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+        value = ctypes.c_int(0)
+        assert driver.cuInit(0) == 0 and driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, 0) == 0
+        parts.append(str(value.value))
+    return ".".join(parts)
+
+
+def why_not(runtime: str) -> str:
+    """Why this machine cannot have it; "" where it must work."""
+    from gcpp_edge.backends import BACKENDS
+    from gcpp_edge.runtimes import tensorrt_library
+
+    reason = BACKENDS[runtime].why_not()
+    if rehearsal.IS_ON or reason or runtime != "tensorrt":
+        return reason
+    library, card = tensorrt_library.load_library(), capability()
+    if library.flavour == tensorrt_library.TENSORRT_RTX and card not in library.capabilities():
+        return f"{library.title} knows no GPU of compute capability {card}"
+    return ""
+
+
+@pytest.fixture(params=["cuda", "tensorrt"])
+def gpu(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn."""
+    reason = why_not(request.param)
+    if reason:
+        pytest.skip(reason)
+    return str(request.param)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder is marked, and skipped where there is nothing to run it on."""
     if rehearsal.IS_ON:

@@ -1,35 +1,13 @@
 """ONNX Runtime on CUDA and TensorRT against ONNX Runtime on the CPU: the same explanation from the same file."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
-import rehearsal
 
 import gcpp_edge
 
 pytestmark = pytest.mark.gpu
 
 TOLERANCE = 1e-3  # of the largest value, in float32 without TF32
-
-
-def has(device):
-    if rehearsal.IS_ON:
-        return True
-    if device == "tensorrt":
-        return find_spec("tensorrt") is not None or find_spec("tensorrt_rtx") is not None
-    if find_spec("onnxruntime") is None:
-        return False
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
-@pytest.fixture(params=["cuda", "tensorrt"])
-def gpu(request):
-    if not has(request.param):
-        pytest.skip(f"this machine's packages have no {request.param} runtime")
-    return request.param
 
 
 def near(found, expected):
