@@ -145,7 +145,7 @@ class Engine:
     def new_context(self, stream: int) -> Any:
         """A context for one runtime, which calls `release` once it has let go of it."""
         with self.library.errors() as lines:
-            context = self._engine.create_execution_context()
+            context = self._engine.create_execution_context(*self._context_settings())
             # only the first context of an engine is given the profile by itself
             if context is not None and context.active_optimization_profile != 0:
                 try:
@@ -160,6 +160,15 @@ class Engine:
             )
         self._users += 1
         return context
+
+    def _context_settings(self) -> tuple[Any, ...]:
+        """TensorRT for RTX would make kernels for the shapes at hand while frames run, and then change to them."""
+        if not self.library.features.eager_kernels:
+            return ()
+        settings = self._engine.create_runtime_config()
+        strategies = self.library.module.DynamicShapesKernelSpecializationStrategy
+        settings.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        return (settings,)
 
     def release(self) -> None:
         """One runtime less. The engine goes before TensorRT's runtime, and both behind the contexts."""

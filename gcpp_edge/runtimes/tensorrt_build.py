@@ -153,6 +153,11 @@ def build_engine(
     timing_cache = _timing_cache(library, config, timings)
     with library.errors() as lines:
         engine = builder.build_serialized_network(network, config)
+        if engine is None and library.features.user_allocation and (monitor is None or monitor.failure is None):
+            # sizes that hang on the data: the engine allocates as it runs then, and frames are not recorded
+            lines.clear()
+            config.clear_flag(library.module.BuilderFlag.REQUIRE_USER_ALLOCATION)
+            engine = builder.build_serialized_network(network, config)
     if monitor is not None and monitor.failure is not None:
         raise monitor.failure
     if engine is None:
@@ -263,6 +268,8 @@ def _add_profile(
 def _configure(library: Library, config: Any, options: BuildOptions) -> None:
     if library.features.tf32_flag:
         (config.set_flag if options.tf32 else config.clear_flag)(library.module.BuilderFlag.TF32)
+    if library.features.user_allocation:
+        config.set_flag(library.module.BuilderFlag.REQUIRE_USER_ALLOCATION)  # what stream capture asks for
     if options.compute_capabilities:
         known = library.capabilities()
         config.num_compute_capabilities = len(options.compute_capabilities)

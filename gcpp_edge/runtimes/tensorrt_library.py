@@ -42,7 +42,9 @@ class Features(NamedTuple):
     """What a release can do, by what its module holds.
 
     strongly_typed_flag: release 10 must be asked for strong types; 11 knows no others, and ignores the flag.
-    compute_capability: builds for GPUs other than its own, and so without one.
+    compute_capability: builds for GPUs other than its own, and so without one. user_allocation: engines that allocate
+    nothing as they run can be asked for. eager_kernels: kernels for the shapes at hand can be made before the first
+    run.
     """
 
     strongly_typed_flag: bool
@@ -52,6 +54,8 @@ class Features(NamedTuple):
     compute_capability: bool
     hardware_compatibility: bool
     weight_streaming: bool
+    user_allocation: bool
+    eager_kernels: bool
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,8 @@ def _features(flavour: str, module: Any) -> Features:
         compute_capability=hasattr(module, "ComputeCapability") and hasattr(config, "set_compute_capability"),
         hardware_compatibility=hasattr(config, "hardware_compatibility_level"),
         weight_streaming=hasattr(flags, "WEIGHT_STREAMING"),
+        user_allocation=hasattr(flags, "REQUIRE_USER_ALLOCATION"),
+        eager_kernels=hasattr(module, "DynamicShapesKernelSpecializationStrategy"),
     )
 
 

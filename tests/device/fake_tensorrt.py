@@ -316,7 +316,13 @@ class CudaEngine:
         assert profile_index == 0
         return list(self.shapes[name])
 
-    def create_execution_context(self) -> "ExecutionContext | None":
+    def create_runtime_config(self) -> types.SimpleNamespace:
+        """Of TensorRT for RTX."""
+        return types.SimpleNamespace(dynamic_shapes_kernel_specialization_strategy="LAZY")
+
+    def create_execution_context(self, runtime_config: Any = None) -> "ExecutionContext | None":
+        strategy = getattr(runtime_config, "dynamic_shapes_kernel_specialization_strategy", None)
+        self.fake.calls.append(("kernels", strategy))
         if self.fake.fails("create_execution_context"):
             return None
         self.contexts += 1

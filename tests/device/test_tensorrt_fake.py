@@ -1,5 +1,6 @@
 """The TensorRT runtime, driven on modules that imitate releases 10.3 and 11: what it asks for, and what it does."""
 
+import enum
 import gc
 import logging
 import sys
@@ -65,6 +66,37 @@ def test_strong_types_are_asked_for_and_nothing_that_is_gone(fake, device, share
 def test_tf32_is_off_unless_it_is_asked_for(fake, device, shared_model, tf32: bool, call: str) -> None:
     opened(shared_model, device, tf32=tf32)
     assert (call, "TF32") in fake.calls
+
+
+def test_kernels_for_the_shapes_at_hand_are_made_before_the_first_run_where_that_can_be_asked_for(
+    fake, device, shared_model, monkeypatch
+) -> None:
+    opened(shared_model, device).close()
+    strategies = enum.Enum("DynamicShapesKernelSpecializationStrategy", ["LAZY", "EAGER", "NONE"])
+    module = fake.module()
+    module.DynamicShapesKernelSpecializationStrategy = strategies  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    opened(shared_model, device).close()
+    assert [call[1] for call in fake.calls if call[0] == "kernels"] == [None, strategies.EAGER]
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["it can", "sizes hang on the data"])
+def test_an_engine_that_allocates_nothing_as_it_runs_is_asked_for_first(
+    fake, device, shared_model, monkeypatch, works: bool
+) -> None:
+    module = fake.module()
+    module.BuilderFlag = enum.Enum("BuilderFlag", ["TF32", "REQUIRE_USER_ALLOCATION"])  # type: ignore[attr-defined]
+    build = module.Builder.build_serialized_network
+
+    def picky(builder: Any, network: Any, config: Any) -> Any:
+        flags = [call for call in fake.calls if call[1:] == ("REQUIRE_USER_ALLOCATION",)]
+        return None if flags[-1][0] == "set_flag" and not works else build(builder, network, config)
+
+    monkeypatch.setattr(module.Builder, "build_serialized_network", picky)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    opened(shared_model, device).close()
+    asked = [call[0] for call in fake.calls if call[1:] == ("REQUIRE_USER_ALLOCATION",)]
+    assert asked == (["set_flag"] if works else ["set_flag", "clear_flag"])
 
 
 def test_levels_of_a_file_share_what_was_timed(fake, device, make_model) -> None:
