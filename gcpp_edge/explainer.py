@@ -48,6 +48,7 @@ def load(
     tf32: bool = False,
     max_batch: int = 1,
     stream: int | None = None,
+    cuda_graph: bool = False,
 ) -> Explainer:
     """An explainer for the explained model at `path`; a context manager.
 
@@ -58,7 +59,9 @@ def load(
     runtime. spin: waiting threads burn their cores for a lower latency. tf32: on a GPU, float32 products in TF32:
     faster, and about three digits instead of seven. max_batch: the most frames that TensorRT takes at once, which must
     know before it builds; it works through longer lists in parts. stream: the handle of your own CUDA stream: frames
-    are read after what it holds, and it waits for what is made.
+    are read after what it holds, and it waits for what is made. cuda_graph: ONNX Runtime on a GPU records the network
+    as a CUDA graph of its own, which it can where all of a network's nodes run there (with TensorRT the whole frame is
+    one anyway).
     Raises ModelError (NotExplainedError, ContractVersionError), MethodError, InputError, MissingDependencyError,
     DeviceError.
     """
@@ -67,7 +70,10 @@ def load(
     if max_batch < 1:
         raise InputError(f"max_batch: expected at least 1, found {max_batch}.")
     *others, last = backends_for(device)
-    file, options = read_model_file(path), RuntimeOptions(threads, spin, max_batch=max_batch, tf32=tf32)
+    file, options = (
+        read_model_file(path),
+        RuntimeOptions(threads, spin, max_batch=max_batch, tf32=tf32, cuda_graph=cuda_graph),
+    )
     passed_over: dict[str, str] = {}
     opened = partial(
         Explainer, file, level=level, method=method, options=options, passed_over=passed_over, stream=stream

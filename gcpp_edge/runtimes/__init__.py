@@ -59,7 +59,8 @@ class RuntimeOptions(NamedTuple):
 
     threads: 0 leaves the number to the runtime. spin: threads that wait burn their core, for a lower latency.
     level: what of the file is wanted, for a runtime that cuts by itself (CUTS_LEVELS). max_batch: the most frames at
-    once, for a runtime that must know. tf32: a GPU may round float32 factors to ten bits of mantissa.
+    once, for a runtime that must know. tf32: a GPU may round float32 factors to ten bits of mantissa. cuda_graph: a
+    runtime that cannot be recorded records its own work.
     """
 
     threads: int = 0
@@ -67,6 +68,7 @@ class RuntimeOptions(NamedTuple):
     level: str = ""
     max_batch: int = 1
     tf32: bool = False
+    cuda_graph: bool = False
 
 
 RUNTIMES = {

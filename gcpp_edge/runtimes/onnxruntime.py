@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Hashable
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,10 +79,10 @@ class OnnxRuntime:
                 f"the libraries of CUDA {getattr(onnxruntime, 'cuda_version', '') or '12'} and cuDNN 9: pip install "
                 "'onnxruntime-gpu[cuda,cudnn]', or name their folder in LD_LIBRARY_PATH."
             )
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.log_severity_level = _FATAL_ONLY
-        if self._memory == CUDA:  # the caller waits for its stream, once a frame
-            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._run_options = self._new_run_options()
+        self._has_graphs = options.cuda_graph and self._memory == CUDA
+        self._graphs: dict[Hashable, Any] = {}  # run options by what is bound
+        self._is_changed = False  # whether something was bound since the last run
         self._binding = self._session.io_binding()
         self._input_names = {value.name for value in self.inputs}
 
@@ -94,6 +95,7 @@ class OnnxRuntime:
             "user_compute_stream": str(device.stream),
             "use_tf32": str(int(options.tf32)),
             "cudnn_conv_algo_search": "EXHAUSTIVE",  # once a shape, before the first frame
+            "enable_cuda_graph": str(int(options.cuda_graph)),
         }
         return [(CUDA_PROVIDER, chosen), "CPUExecutionProvider"]
 
@@ -112,10 +114,30 @@ class OnnxRuntime:
                 f"{self._where}: cannot bind {name!r} as {buffer.dtype} {buffer.shape} ({_first_line(error)})."
             ) from error
         self._bound[name] = buffer
+        self._is_changed = True
+
+    def _options_of_graph(self) -> Any:
+        """A graph replays addresses and shapes, unasked: each set of them has a number of its own."""
+        bound = frozenset((name, address_of(buffer), buffer.shape) for name, buffer in self._bound.items())
+        if bound not in self._graphs:
+            number = len(self._graphs) + 1  # 0 is ONNX Runtime's own
+            self._graphs[bound] = self._new_run_options(gpu_graph_id=str(number))
+        return self._graphs[bound]
+
+    def _new_run_options(self, **entries: str) -> Any:
+        result = _import_onnxruntime().RunOptions()
+        result.log_severity_level = _FATAL_ONLY
+        if self._memory == CUDA:  # the caller waits for its stream, once a frame
+            entries["disable_synchronize_execution_providers"] = "1"
+        for key, value in entries.items():
+            result.add_run_config_entry(key, value)
+        return result
 
     def run(self) -> None:
         """Runs the network. Raises RuntimeFailure with ONNX Runtime's own reason."""
         self._require_open()
+        if self._has_graphs and self._is_changed:
+            self._run_options, self._is_changed = self._options_of_graph(), False
         try:
             self._session.run_with_iobinding(self._binding, self._run_options)
         except self._failures as error:

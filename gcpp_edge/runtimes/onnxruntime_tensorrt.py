@@ -44,6 +44,7 @@ class OnnxRuntimeTensorRt(OnnxRuntime):
             "trt_engine_cache_path": folder,
             "trt_engine_cache_prefix": f"onnxruntime-{self._prefix}",
             "trt_timing_cache_enable": "1",
+            "trt_cuda_graph_enable": str(int(options.cuda_graph)),
             "trt_timing_cache_path": folder,
         }
         return [("TensorrtExecutionProvider", chosen), *others]

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import onnxruntime
 import pytest
 
@@ -70,6 +71,35 @@ def test_libraries_of_pip_s_packages_are_loaded_before_the_session(monkeypatch, 
     open_runtime("onnxruntime", str(shared_model.path), "small.onnx", RuntimeOptions(), GPU)
     assert sorted(loaded) == [str(tmp_path / "nvidia" / name / "lib") for name in ("cublas", "cudnn")]
     assert capfd.readouterr().out == ""
+
+
+def test_a_graph_of_onnx_runtime_s_own_belongs_to_one_set_of_buffers(asked, shared_model, monkeypatch) -> None:
+    made = []
+
+    class RunOptions:
+        log_severity_level = 0
+
+        def __init__(self):
+            self.entries = {}
+            made.append(self)
+
+        def add_run_config_entry(self, key, value):
+            self.entries[key] = value
+
+    monkeypatch.setattr(onnxruntime, "RunOptions", RunOptions)
+    options = RuntimeOptions(cuda_graph=True)
+    runtime = open_runtime("onnxruntime", str(shared_model.path), "small.onnx", options, GPU)
+    runtime._binding = SimpleNamespace(bind_input=lambda *given: None, bind_output=lambda *given: None)
+    one, other = np.zeros((1, 3, 16, 12), np.float32), np.zeros((2, 3, 16, 12), np.float32)
+    runtime._session = SimpleNamespace(run_with_iobinding=lambda *given: None)
+    numbers = []
+    for image in (one, other, one):
+        runtime.bind("image", image)
+        runtime.run()
+        numbers.append(runtime._run_options.entries["gpu_graph_id"])
+    assert numbers == ["1", "2", "1"]
+    assert options_of(asked[0])["CUDAExecutionProvider"]["enable_cuda_graph"] == "1"
+    assert all(one.entries["disable_synchronize_execution_providers"] == "1" for one in made)
 
 
 def test_engines_of_onnx_runtime_are_kept_under_the_digest_of_their_model(asked, make_model) -> None:
