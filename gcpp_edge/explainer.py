@@ -70,10 +70,8 @@ def load(
     if max_batch < 1:
         raise InputError(f"max_batch: expected at least 1, found {max_batch}.")
     *others, last = backends_for(device)
-    file, options = (
-        read_model_file(path),
-        RuntimeOptions(threads, spin, max_batch=max_batch, tf32=tf32, cuda_graph=cuda_graph),
-    )
+    file = read_model_file(path)
+    options = RuntimeOptions(threads, spin, max_batch=max_batch, tf32=tf32, cuda_graph=cuda_graph)
     passed_over: dict[str, str] = {}
     opened = partial(
         Explainer, file, level=level, method=method, options=options, passed_over=passed_over, stream=stream
