@@ -168,7 +168,7 @@ class Inference:
         device = network.device
         buffers = network.buffers(network.batch or len(part))
         staged = self._stage(device, part, call.format, buffers)
-        self._feed(device, part, call.inputs, buffers)
+        self._feed(network, part, call.inputs, buffers)
         targets, fits = len(part[0].aim.asked), [frame.fit for frame in part]
         drawn = not device.synchronous and bool(call.made) and can_draw(self.contract, call.mode, call.format)
         pictures = self._artist.prepare(network, fits, call.format, call.made) if drawn else []
@@ -266,7 +266,7 @@ class Inference:
         device, output = network.device, self.contract.scores.output
         buffers = network.buffers(network.batch or len(part))
         staged = self._stage(device, part, format, buffers)
-        self._feed(device, part, shared, buffers)
+        self._feed(network, part, shared, buffers)
 
         def work() -> None:
             self._preprocess(device, part, staged, format, buffers[self.contract.input])
@@ -317,15 +317,18 @@ class Inference:
         kernels.preprocess(pixels, format, rows, columns, color, scale, bias, fill, out)
 
     def _feed(
-        self, device: Device, part: list[Frame], shared: dict[str, NDArray[Any]], buffers: dict[str, Any]
+        self, network: Network, part: list[Frame], shared: dict[str, NDArray[Any]], buffers: dict[str, Any]
     ) -> None:
         """Fill the inputs besides the pictures."""
+        device = network.device
         for index, frame in enumerate(part):
             for name, value in frame.aim.values.items():
                 buffer = buffers[name][index : index + 1]
                 device.upload(value if value.dtype == buffer.dtype else value.astype(buffer.dtype), buffer)
         for name, value in shared.items():
             device.upload(value, buffers[name])
+        if not network.runtime.can_be_recorded:
+            device.wait()  # ONNX Runtime may copy integers to the host for its nodes there, on a stream of its own
 
     @property
     def _selected(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import types
 from typing import Any
@@ -183,6 +184,25 @@ def test_a_lost_gpu_is_one_error_and_the_model_loads_again(make_model, random_fr
         assert (drivers[-1].closings, drivers[-1].leaks) == (1, {}), lost_at
     with gcpp_edge.load(path, device="cuda") as gpu:
         gpu(frame)
+
+
+def test_inputs_are_there_when_a_runtime_reads_them_at_once(make_model, random_frame, drivers, monkeypatch) -> None:
+    """ONNX Runtime has nodes on the host, which do not wait for the device's stream."""
+    read = []
+
+    class Unrecorded(Enqueued):
+        has_twins = can_be_recorded = False
+
+        def run(self) -> None:
+            if "target" in self._bound:
+                read.append(ctypes.c_int64.from_address(self._bound["target"].address).value)
+            super().run()
+
+    monkeypatch.setattr(sys.modules["a_runtime"], "open_runtime", Unrecorded)
+    with gcpp_edge.load(make_model().path, device="cuda") as gpu:
+        for target in (3, -2, 5, 5):
+            gpu(random_frame(), target)
+    assert read == [3, -2, 5, 5]
 
 
 @pytest.mark.parametrize("format", ["bgr", "rgba"])
