@@ -9,8 +9,8 @@ States are [1,D,B,H] for D directions, a step's input is [1,D,B,gates H].
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 import numpy as np
 from onnx import ModelProto, NodeProto
@@ -40,13 +40,17 @@ def unroll(model: ModelProto) -> bool:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One recurrent node. recurrence: R of each direction [D,H,gates H]; bias: of R, [D,gates H]."""
+    """One recurrent node. recurrence: R of each direction [D,H,gates H]; bias: of R, [D,gates H].
+
+    made: the constants that its steps share, by what they are.
+    """
 
     write: Writer
     hidden: int
     activations: tuple[str, ...]
     recurrence: np.ndarray
     bias: np.ndarray
+    made: dict[Hashable, str] = field(default_factory=dict)
 
     def activated(self, index: int, name: str) -> str:
         return self.write.node(self.activations[index], name)
@@ -54,7 +58,13 @@ class _Cell:
     def product(self, state: str, gates: slice) -> str:
         """The state times those gates' part of R."""
         part = self.recurrence[..., gates.start * self.hidden : gates.stop * self.hidden]
-        return self.write.node("MatMul", state, self.write.constant(np.ascontiguousarray(part)))
+        return self.write.node("MatMul", state, self.shared(("R", gates.start, gates.stop), part))
+
+    def shared(self, key: Hashable, array: np.ndarray) -> str:
+        """The constant of this key: made by the first step that needs it, and not once a step."""
+        if key not in self.made:
+            self.made[key] = self.write.constant(np.ascontiguousarray(array))
+        return self.made[key]
 
     def split(self, name: str, *gates: int) -> list[str]:
         """Parts of so many gates each."""
@@ -167,7 +177,7 @@ def _gru(cell: _Cell, x: str, states: States, linear_before_reset: bool) -> Stat
     gates = cell.activated(0, write.node("Add", of_gates, cell.product(hidden, slice(0, 2))))
     update, reset = cell.split(gates, 1, 1)
     if linear_before_reset:
-        bias = write.constant(np.ascontiguousarray(cell.bias[:, None, 2 * cell.hidden :]))
+        bias = cell.shared("bias", cell.bias[:, None, 2 * cell.hidden :])
         inner = write.node("Mul", reset, write.node("Add", cell.product(hidden, slice(2, 3)), bias))
     else:
         inner = cell.product(write.node("Mul", reset, hidden), slice(2, 3))

@@ -134,6 +134,14 @@ def test_the_written_out_form_gives_the_same_numbers_for_any_batch(name):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("operator", GATES)
+def test_steps_share_their_weights(operator):
+    plain = normalise(network(operator, "", linear_before_reset=1) if operator == "GRU" else network(operator, ""))
+    arrays = [numpy_helper.to_array(tensor) for tensor in plain.graph.initializer]
+    floats = [(array.shape, array.tobytes()) for array in arrays if array.dtype == np.float32 and array.any()]
+    assert len(floats) == len(set(floats)) >= 2
+
+
 @pytest.mark.parametrize("name", BATCH_FIRST)
 def test_the_batch_may_come_first(name):
     """ONNX Runtime has no such form: the one that it has is the truth."""
