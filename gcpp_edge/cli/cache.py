@@ -11,12 +11,14 @@ import typer
 
 from gcpp_edge.cli import terminal
 
-OLDER_HELP = "Only what was written longer ago than this many days."
+OlderThan = Annotated[
+    float, typer.Option(min=0, metavar="DAYS", help="Only what was written longer ago than this many days.")
+]
 _SECONDS_A_DAY = 86400
 
 
 def list_cache(
-    older_than: Annotated[float, typer.Option(min=0, metavar="DAYS", help=OLDER_HELP)] = 0.0,
+    older_than: OlderThan = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help=terminal.JSON_HELP)] = False,
 ) -> None:
     """Lists TensorRT engines and levels cut out of models: what of, for which GPU, how large, how old.
@@ -29,7 +31,7 @@ def list_cache(
     """
     from gcpp_edge.level_cache import cache_folder
 
-    rows = [row for row in found() if row["days"] >= older_than]
+    rows = found(older_than)
     if as_json:
         terminal.print_json({"folder": cache_folder(), "files": rows})
         return
@@ -38,7 +40,7 @@ def list_cache(
     terminal.print_file_line(
         answers,
         cache_folder(),
-        f"{terminal.count_text(len(rows), 'entry').replace('entrys', 'entries')}, {terminal.size_text(total)}",
+        f"{terminal.count_text(len(rows), 'entry', 'entries')}, {terminal.size_text(total)}",
     )
     if rows:
         columns = ("kind", "of", "level", "for", ">size", ">days", "file")
@@ -46,7 +48,7 @@ def list_cache(
 
 
 def clear_cache(
-    older_than: Annotated[float, typer.Option(min=0, metavar="DAYS", help=OLDER_HELP)] = 0.0,
+    older_than: OlderThan = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help=terminal.JSON_HELP)] = False,
 ) -> None:
     """Removes TensorRT engines and cut levels; what is needed again is made again. Other files are left alone.
@@ -59,7 +61,7 @@ def clear_cache(
     """
     from gcpp_edge.level_cache import cache_folder
 
-    rows = [row for row in found() if row["days"] >= older_than]
+    rows = found(older_than)
     removed: list[Path] = []
     kept: list[Path] = []
     freed = 0
@@ -76,12 +78,13 @@ def clear_cache(
     terminal.print_file_line(terminal.answers(), cache_folder(), said)
 
 
-def found() -> list[dict[str, Any]]:
-    """What there is: engines, then cut levels, then what belongs to engines."""
+def found(older_than: float = 0.0) -> list[dict[str, Any]]:
+    """What is older than so many days: engines, then cut levels, then what belongs to engines."""
     from gcpp_edge.level_cache import cache_folder
 
     folder = cache_folder()
-    return [*_engines(folder / "engines"), *_levels(folder), *_leftovers(folder)]
+    rows = [*_engines(folder / "engines"), *_levels(folder), *_leftovers(folder)]
+    return [row for row in rows if row["days"] >= older_than]
 
 
 def _engines(folder: Path) -> Iterator[dict[str, Any]]:

@@ -97,9 +97,9 @@ def print_file_line(console: Console, path: PathLike[str], rest: str) -> None:
     console.print(Text.assemble((str(path), "bold"), f"  {rest}"), soft_wrap=True)
 
 
-def count_text(count: int, thing: str) -> str:
-    """ "1 file", "3 files"."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+def count_text(count: int, thing: str, things: str = "") -> str:
+    """ "1 file", "3 files"; things: where an s does not do."""
+    return f"{count} {thing}" if count == 1 else f"{count} {things or f'{thing}s'}"
 
 
 def number_text(value: float) -> str:
