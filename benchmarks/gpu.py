@@ -21,6 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from common import commit
 from gpu_parts.card import card, cuda_devices
 from gpu_parts.report import page
 
@@ -184,12 +185,6 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def commit() -> str:
-    from level_cost import commit as described
-
-    return described()
 
 
 if __name__ == "__main__":
