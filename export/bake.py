@@ -31,6 +31,7 @@ from gcpp_edge.export.frame_input import FramePart, frame_part, require_frame_in
 from gcpp_edge.export.graph import Graph, Value, numpy_dtype
 from gcpp_edge.export.grids import as_map
 from gcpp_edge.export.layers import LayerCandidate, find_layers
+from gcpp_edge.export.lowering import Lowerings
 from gcpp_edge.export.memory import memory_bytes
 from gcpp_edge.export.normalise import normalise, strip_scopes
 from gcpp_edge.export.portable import Maps, heatmap
@@ -78,6 +79,7 @@ class BakeOptions:
     classes stand for all (softmax.py).
     method: the file's default. portable: the method whose heatmap the graph computes itself.
     frame_input: the frames that the file takes in place of the network's input, preprocessing included.
+    lowerings: which forms the backward pass takes.
     """
 
     layer: str | Sequence[str] | None = None
@@ -91,6 +93,7 @@ class BakeOptions:
     method: str = "gradcam++"
     portable: str | None = None
     frame_input: contract.FrameInput | None = None
+    lowerings: Lowerings = Lowerings()
 
     def __post_init__(self) -> None:
         if self.pixel_rule not in PIXEL_RULES:
@@ -241,7 +244,7 @@ class _Builder:
         self.graph, self.scores, self.layers, self.options = graph, scores, layers, options
         self.forward = list(graph.nodes)
         self.steps = recognise_activations(graph)
-        self.emit = Emitter(graph)
+        self.emit = Emitter(graph, lowerings=options.lowerings)
         self.renamed: dict[str, str] = {}
         self.frame: FramePart | None = None
         self.outputs: dict[str, list[str]] = {MAP: [], GUIDED: []}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from types import MappingProxyType
 
 from onnx import NodeProto, helper
@@ -16,7 +17,7 @@ from onnx import NodeProto, helper
 from gcpp_edge.errors import MissingRuleError, UnsupportedGraphError
 from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, elements
-from gcpp_edge.export.vjp import WITHOUT_GRADIENT, Call, Gradient, OneHot, Rule, find_rule
+from gcpp_edge.export.vjp import WITHOUT_GRADIENT, Call, Gradient, OneHot, Phased, Rule, find_rule
 
 OPSET = 20
 MARKER = "gcpp/gradient/"
@@ -84,16 +85,21 @@ class _Walk:
         parts = self.pending.pop(name)
         gradient = parts[0] if len(parts) == 1 else self._summed(parts)
         if name in self.rescale:
+            gradient = gradient.dense(self.emit) if isinstance(gradient, Phased) else gradient
             gradient = rescaled(self.emit, gradient, self.rescale[name], name)
         if name in self.targets:
-            gradient = self.found[name] = self._summed([gradient])
+            gradient = self.found[name] = self._dense(gradient)
         return gradient
 
-    def _summed(self, parts: list[Gradient]) -> Value:
-        total, *rest = (part.dense(self.emit) if isinstance(part, OneHot) else part for part in parts)
-        for part in rest:
-            total = self.emit.add(total, part)
-        return total
+    def _summed(self, parts: list[Gradient]) -> Gradient:
+        """Phases are added to phases; beside anything else they are woven first, and so is what has one class."""
+        phased = [part for part in parts if isinstance(part, Phased)]
+        if phased and len(phased) == len(parts) and len({part.stride for part in phased}) == 1:
+            return reduce(lambda total, part: total.plus(self.emit, part), phased)
+        return reduce(self.emit.add, map(self._dense, parts))
+
+    def _dense(self, gradient: Gradient) -> Value:
+        return gradient if isinstance(gradient, Value) else gradient.dense(self.emit)
 
     def visit(self, node: NodeProto, gradients: list[Gradient | None]) -> None:
         """Hands the gradients of a node's outputs on to its inputs."""
@@ -137,9 +143,11 @@ def _acceptable(call: Call, rule: Rule, gradients: list[Gradient | None]) -> lis
 
 
 def _form(call: Call, rule: Rule, gradient: Gradient | None, value: Value | None) -> Gradient | None:
-    if gradient is None or value is None or (rule.sparse and isinstance(gradient, OneHot)):
+    if gradient is None or value is None:
         return gradient
-    if isinstance(gradient, OneHot):
+    if (rule.sparse and isinstance(gradient, OneHot)) or (rule.phased and isinstance(gradient, Phased)):
+        return gradient
+    if not isinstance(gradient, Value):
         gradient = gradient.dense(call.emit)
     return gradient if rule.compact else call.emit.dense(gradient, value.shape)
 

@@ -15,16 +15,21 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from gcpp_edge.export.graph import Graph, Shape, Value, numpy_dtype
+from gcpp_edge.export.lowering import Lowerings
 
 Key = tuple[Any, ...]
 STEEP = 2.0**100  # slope of a step; what lies within 1e-30 of the bound is taken in part
 
 
 class Emitter:
-    """Appends nodes and constants to a graph; `nodes` holds what was emitted, in order."""
+    """Appends nodes and constants to a graph; `nodes` holds what was emitted, in order.
 
-    def __init__(self, graph: Graph, prefix: str = "gcpp") -> None:
+    lowerings: which form rules choose where several are right.
+    """
+
+    def __init__(self, graph: Graph, prefix: str = "gcpp", lowerings: Lowerings = Lowerings()) -> None:
         self.graph = graph
+        self.lowerings = lowerings
         self.prefix = prefix
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []

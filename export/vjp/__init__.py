@@ -21,7 +21,7 @@ from gcpp_edge.export.vjp import (
     shape,
     trigonometry,
 )
-from gcpp_edge.export.vjp.registry import RULES, WITHOUT_GRADIENT, Call, Gradient, OneHot, Rule, find_rule
+from gcpp_edge.export.vjp.registry import RULES, WITHOUT_GRADIENT, Call, Gradient, OneHot, Phased, Rule, find_rule
 
 __all__ = [
     "RULES",
@@ -29,6 +29,7 @@ __all__ = [
     "Call",
     "Gradient",
     "OneHot",
+    "Phased",
     "Rule",
     "activation",
     "arithmetic",

@@ -12,9 +12,22 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from onnx import TensorProto
 
+from gcpp_edge.export.blocked import (
+    clipped,
+    fits_blocked,
+    into_blocked,
+    is_blocked,
+    made_by_convolution,
+    picked,
+    spacing,
+    step,
+    suppression,
+)
+from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import Value
-from gcpp_edge.export.vjp.registry import INTERNAL, Call, Gradient, OneHot, Results, rule
+from gcpp_edge.export.vjp.registry import INTERNAL, Call, Gradient, OneHot, Phased, Results, rule
 
 
 def rectified(call: Call, gradient: Value, passes: Callable[[Value], Value]) -> Results:
@@ -28,12 +41,59 @@ def _through(call: Call, gradient: Value, passes: Callable[[Value], Value]) -> V
     return passes(call.emit.apply("Relu", gradient) if call.pixel_rule == "guided" else gradient)
 
 
-@rule("Relu", compact=True, sparse=True)
+@rule("Relu", compact=True, sparse=True, phased=True)
 def relu(call: Call, gradient: Gradient) -> Results:
     """y > 0 is x > 0, and reading y leaves the runtime free to fuse the ReLU into its convolution."""
     if isinstance(gradient, OneHot):
         return _sparse_relu(call, gradient)
-    return rectified(call, gradient, lambda g: call.emit.keep_above(0, call.y, g))
+    return [_bounded(call, gradient, 0, None)]
+
+
+def _bounded(call: Call, gradient: Value | Phased, low: float | None, high: float | None) -> Gradient:
+    """What a rectifier lets through that passes strictly between two bounds."""
+    emit, guided = call.emit, call.pixel_rule == "guided"
+
+    def through(g: Value, phase: tuple[int, int] = (0, 0)) -> Value:
+        if call.pixel_rule == "deconvnet":
+            return emit.apply("Relu", g)
+        stride = gradient.stride if isinstance(gradient, Phased) else 1
+        if guided and _wants_sum(call, g, stride):
+            return emit.apply(
+                "Relu", emit.add(into_blocked(emit, g), suppression(emit, call.y, low, high, stride, phase))
+            )
+        g = emit.apply("Relu", g) if guided else g
+        if low is not None:
+            g = _kept(emit, g, call.y, low, 1, stride, phase)
+        if high is not None:
+            g = _kept(emit, g, call.y, high, -1, stride, phase)
+        return g
+
+    if isinstance(gradient, Phased):
+        return gradient if gradient.masked == call.y.name else gradient.each(through)
+    passed = through(gradient)
+    spread = gradient.shape != call.y.shape == passed.shape  # by the mask, in the plain layout
+    return into_blocked(emit, passed) if spread and emit.lowerings.enter_blocked else passed
+
+
+def _wants_sum(call: Call, gradient: Value, stride: int) -> bool:
+    """Whether a mask is a sum that a convolution takes in: one made the gradient, or one that changes nothing is added.
+
+    Behind the sum of two branches it would be a node of its own, and a product costs the same there.
+    """
+    emit = call.emit
+    if not emit.lowerings.sum_masks or not fits_blocked(call.y):
+        return False
+    dense = stride > 1 or gradient.shape == call.y.shape
+    return dense and (made_by_convolution(emit, gradient) or not is_blocked(emit, gradient))
+
+
+def _kept(
+    emit: Emitter, gradient: Value, tested: Value, bound: float, sign: int, stride: int, phase: tuple[int, int]
+) -> Value:
+    """The gradient where sign * tested > sign * bound, else 0."""
+    if stride > 1:
+        return emit.multiply(gradient, step(emit, tested, bound, sign, stride, phase))
+    return (emit.keep_above if sign > 0 else emit.keep_below)(bound, tested, gradient)
 
 
 def _sparse_relu(call: Call, gradient: OneHot) -> Results:
@@ -47,12 +107,17 @@ def _positive(call: Call, value: Value) -> Value:
     return call.emit.greater(value, call.emit.scalar(0, value))
 
 
-@rule("Clip", compact=True)
-def clip(call: Call, gradient: Value) -> Results:
+@rule("Clip", compact=True, phased=True)
+def clip(call: Call, gradient: Value | Phased) -> Results:
     """Passes strictly between the bounds, as PyTorch's hardtanh and ReLU6 do. With a lower bound of 0 a rectifier."""
     emit, low, high = call.emit, call.constant(1), call.constant(2)
     if any(call.wanted[1:]):
         raise call.refuse("has bounds that depend on the picture")
+    if low is not None and low == 0 and (high is not None or not _given(call, 2)):
+        upper = None if high is None or not np.isfinite(high) else float(high.item())
+        return [_bounded(call, gradient, 0, upper), *call.none()[1:]]
+    if isinstance(gradient, Phased):
+        gradient = gradient.dense(emit)
     computed = [value if call.constant(1 + i) is None else None for i, value in enumerate(call.inputs[1:])]
 
     def passes(g: Value) -> Value:
@@ -67,6 +132,10 @@ def clip(call: Call, gradient: Value) -> Results:
     if low is not None and low == 0:
         return rectified(call, gradient, passes)
     return [passes(gradient), *call.none()[1:]]
+
+
+def _given(call: Call, index: int) -> bool:
+    return len(call.inputs) > index and call.inputs[index] is not None
 
 
 @rule("LeakyRelu", compact=True)
@@ -118,6 +187,9 @@ def hard_sigmoid(call: Call, gradient: Value) -> Results:
 def hard_swish(call: Call, gradient: Value) -> Results:
     """(2x + 3) / 6 between -3 and 3; below it 0, above it 1."""
     emit, x = call.emit, call.x
+    blocked = emit.lowerings.sum_masks and fits_blocked(x) and gradient.shape == x.shape
+    if blocked and call.pixel_rule != "deconvnet":
+        return [_hard_swish_blocked(call, gradient)]
 
     def passes(g: Value) -> Value:
         slope = emit.shift(emit.scale(x, 1 / 3), 0.5)
@@ -125,6 +197,27 @@ def hard_swish(call: Call, gradient: Value) -> Results:
         return emit.keep_above(-3, x, emit.multiply(g, slope))
 
     return rectified(call, gradient, passes)
+
+
+def _hard_swish_blocked(call: Call, gradient: Value) -> Value:
+    """The same by convolutions: 2 s - 1/2 with s = HardSigmoid(x) of the forward pass, and 1/2 less from 3 on."""
+    emit, x = call.emit, call.x
+    if call.pixel_rule == "guided" and _wants_sum(call, gradient, 1):
+        passed = emit.apply("Relu", emit.add(into_blocked(emit, gradient), suppression(emit, x, -3, None)))
+    else:
+        gradient = emit.apply("Relu", gradient) if call.pixel_rule == "guided" else gradient
+        passed = emit.keep_above(-3, x, into_blocked(emit, gradient))
+    steep = 0.5 / spacing(x, 3, -np.inf)
+    less = clipped(emit, picked(emit, x, weight=-steep, bias=3 * steep - 0.5), -0.5, 0)
+    slope = emit.add(picked(emit, _hard_sixth(call), weight=2, bias=-0.5), less)
+    return emit.multiply(passed, slope)
+
+
+def _hard_sixth(call: Call) -> Value:
+    """x / 6 + 1/2 between 0 and 1. An attribute is a float32 and holds no sixth: in float64 it would be off by 1e-8."""
+    if call.x.dtype == TensorProto.FLOAT:
+        return call.emit.apply("HardSigmoid", call.x, alpha=float(np.float32(1 / 6)), beta=0.5)
+    return clipped(call.emit, picked(call.emit, call.x, weight=1 / 6, bias=0.5), 0, 1)
 
 
 @rule("Silu", domain=INTERNAL, compact=True)

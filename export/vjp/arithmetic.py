@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gcpp_edge.export.blocked import into_blocked
 from gcpp_edge.export.graph import Value
 from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, rule
 
@@ -27,6 +28,8 @@ def add(call: Call, gradient: Gradient) -> Results:
         for wanted, value in zip(call.wanted, call.inputs, strict=True)
     ):
         gradient = gradient.dense(call.emit)
+    if isinstance(gradient, Value) and call.emit.lowerings.enter_blocked and all(call.wanted):
+        gradient = into_blocked(call.emit, gradient)  # what comes from the other branch is added to it
     return [gradient if wanted else None for wanted in call.wanted]
 
 

@@ -2,80 +2,59 @@
 
 stride 1            Conv with rotated, transposed weights
 stride, dense       ConvTranspose with the same weights
+for the CPU         phases.py, where the sizes allow it
 stride, depthwise   sub-pixel: one Conv for all phases of the stride, then DepthToSpace; also 7x7 stems, and strided
                     and dilated ones, which TensorRT for RTX does not build as ConvTranspose
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gcpp_edge.export.graph import Shape, Value
-from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, numpy_dtype, rule
+from gcpp_edge.export.vjp.phases import (
+    phased,
+    pointwise_phases,
+    stays_phased,
+    superpixels,
+    wants_phases,
+    wants_superpixels,
+)
+from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Phased, Results, rule
+from gcpp_edge.export.vjp.window import Window, is_pointwise, swap_channels, window_of
 
 STEM_KERNEL = 5  # from this side on, sub-pixel beats ConvTranspose (7x7 stem of ResNet: 6.4 against 9.1 ms)
 
 
-@dataclass(frozen=True)
-class Window:
-    """Kernel, stride, dilation and pads of a sliding window, one entry a spatial axis."""
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-
-    @property
-    def axes(self) -> list[int]:
-        return [2 + i for i in range(len(self.kernel))]
-
-    @property
-    def extent(self) -> tuple[int, ...]:
-        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True))
-
-
-def window_of(call: Call, kernel: Sequence[int]) -> Window:
-    """The window of a convolution or pooling node; auto_pad was made explicit by normalise.py."""
-    rank = len(kernel)
-    ones, pads = (1,) * rank, call.attribute("pads") or [0] * (2 * rank)
-    return Window(
-        tuple(kernel),
-        tuple(call.attribute("strides") or ones),
-        tuple(call.attribute("dilations") or ones),
-        tuple(pads[:rank]),
-        tuple(pads[rank:]),
-    )
-
-
-@rule("Conv", sparse=True)
+@rule("Conv", sparse=True, phased=True)
 def conv(call: Call, gradient: Gradient) -> Results:
     if any(call.wanted[1:]):
         raise call.refuse("has weights that depend on the picture")
     weights = call.constant(1)
     window, group = window_of(call, call.inputs[1].shape[2:]), call.attribute("group", 1)
-    if isinstance(gradient, OneHot):
-        if _is_pointwise(window, group):
-            return [_weight_row(call, gradient), *call.none()[1:]]
+    pointwise = is_pointwise(window, group)
+    if isinstance(gradient, OneHot) and pointwise:
+        return [_weight_row(call, gradient), *call.none()[1:]]
+    if isinstance(gradient, Phased) and pointwise and weights is not None and stays_phased(call):
+        return [pointwise_phases(call, gradient, weights), *call.none()[1:]]
+    if not isinstance(gradient, Value):
         gradient = gradient.dense(call.emit)
     gradient = call.emit.dense(gradient, call.y.shape)
     if weights is None:  # computed, and too large to be folded
         result = _transposed(call, gradient, window, group)
+    elif wants_superpixels(call, window, group):
+        result = superpixels(call, gradient, weights, window)
     elif all(stride == 1 for stride in window.strides):
         result = _rotated(call, gradient, weights, window, group)
+    elif wants_phases(call, window, group):
+        return [phased(call, gradient, weights, window, group), *call.none()[1:]]
     elif _wants_subpixel(weights, window, group):
         result = _subpixel(call, gradient, weights, window, group)
     else:
         result = _transposed(call, gradient, window, group)
     return [result, *call.none()[1:]]
-
-
-def _is_pointwise(window: Window, group: int) -> bool:
-    numbers = (*window.kernel, *window.strides, group)
-    return all(number == 1 for number in numbers) and not any((*window.before, *window.after))
 
 
 def _weight_row(call: Call, gradient: OneHot) -> Value:
@@ -87,13 +66,6 @@ def _wants_subpixel(weights: np.ndarray, window: Window, group: int) -> bool:
     square = len(set(window.strides)) == 1 and len(window.strides) == 2  # DepthToSpace has one block size, in 2-D
     dilated = any(dilation > 1 for dilation in window.dilations)
     return square and (group > 1 or dilated or max(window.kernel) >= STEM_KERNEL)
-
-
-def swap_channels(weights: np.ndarray, group: int) -> np.ndarray:
-    """[O, C/G, *K] -> [C, O/G, *K]: the weights with input and output channels exchanged within each group."""
-    outputs, inputs, *kernel = weights.shape
-    grouped = weights.reshape(group, outputs // group, inputs, *kernel)
-    return np.swapaxes(grouped, 1, 2).reshape(group * inputs, outputs // group, *kernel)
 
 
 def _rotated(call: Call, gradient: Value, weights: np.ndarray, window: Window, group: int) -> Value:
@@ -233,6 +205,3 @@ def conv_transpose(call: Call, gradient: Value) -> Results:
         group=call.attribute("group", 1),
     )
     return [call.emit.slice(result, window.axes, [0] * len(sizes), call.x.shape[2:]), *call.none()[1:]]
-
-
-__all__ = ["Phases", "Window", "axes_phases", "crop_phases", "numpy_dtype", "window_of"]

@@ -11,9 +11,12 @@ import math
 
 import numpy as np
 
+from gcpp_edge.export.blocked import fits_blocked, into_blocked, picked, shifted, suppression
+from gcpp_edge.export.emit import STEEP
 from gcpp_edge.export.graph import Shape, Value
-from gcpp_edge.export.vjp.convolution import Window, axes_phases, crop_phases, window_of
-from gcpp_edge.export.vjp.registry import Call, Results, numpy_dtype, rule
+from gcpp_edge.export.vjp.convolution import axes_phases, crop_phases
+from gcpp_edge.export.vjp.registry import Call, Phased, Results, numpy_dtype, rule
+from gcpp_edge.export.vjp.window import Window, window_of
 
 Taps = dict[tuple[int, ...], Value]
 
@@ -22,6 +25,8 @@ Taps = dict[tuple[int, ...], Value]
 def max_pool(call: Call, gradient: Value) -> Results:
     """To the first position, in row order, that equals the maximum: PyTorch's choice in a tie."""
     emit, window = call.emit, window_of(call, call.attribute("kernel_shape"))
+    if _wants_blocked(call, window):
+        return [_max_pool_blocked(call, gradient, window)]
     padded = _padded_input(call, window)
     taps: Taps = {}
     left = gradient  # what no earlier tap has claimed
@@ -30,6 +35,66 @@ def max_pool(call: Call, gradient: Value) -> Results:
         taps[tap] = emit.keep_where(claimed, left)
         left = emit.subtract(left, taps[tap])
     return [_woven(call, taps, window)]
+
+
+def _wants_blocked(call: Call, window: Window) -> bool:
+    """Where the phases of a stride need no crop, and what is around the picture cannot be taken for a maximum.
+
+    Convolutions pad with zeros: a window of zeros sends its gradient there, and a rectifier in front has none to take.
+    """
+    if not call.emit.lowerings.blocked_pools or not (fits_blocked(call.x) and fits_blocked(call.y)):
+        return False
+    strides, sizes = set(window.strides), zip(call.x.shape[2:], call.y.shape[2:], strict=True)
+    if len(strides) != 1 or any(size != window.strides[0] * out for size, out in sizes):
+        return False
+    reaches = zip(call.x.shape[2:], call.y.shape[2:], window.strides, window.extent, window.before, strict=True)
+    padded = any(pad or (out - 1) * s + extent > size for size, out, s, extent, pad in reaches)
+    return not padded or (_rectifier(call) is not None and call.pixel_rule != "deconvnet")
+
+
+def _rectifier(call: Call) -> tuple[float | None, float | None] | None:
+    """The bounds that the input passed between, where a ReLU or a Clip at zero made it."""
+    producer = call.graph.producers.get(call.x.name)
+    if producer is None or producer.op_type not in ("Relu", "Clip"):
+        return None
+    if producer.op_type == "Relu":
+        return 0.0, None
+    bounds = [call.graph.constant(name) if name else None for name in producer.input[1:]]
+    if not bounds or bounds[0] is None or bounds[0] != 0 or (len(bounds) > 1 and bounds[1] is None):
+        return None
+    return 0.0, float(bounds[1].item()) if len(bounds) > 1 and bounds[1] is not None else None
+
+
+def _max_pool_blocked(call: Call, gradient: Value, window: Window) -> Phased:
+    """The same, tap by tap in the blocked layout: where x - max is zero, and what is left of the gradient.
+
+    Where windows do not overlap, and nothing else reads what the rectifier in front gives, its guided mask is taken at
+    the maxima, which are fewer.
+    """
+    emit, bounds = call.emit, _rectifier(call)
+    alone = len(call.graph.consumers[call.x.name]) == 1 and window.strides == window.extent
+    masked = alone and bounds is not None and call.pixel_rule == "guided"
+    left = into_blocked(emit, gradient)
+    if masked and bounds is not None:
+        left = emit.apply("Relu", emit.add(left, suppression(emit, call.y, *bounds)))
+    lower = picked(emit, call.y, weight=-1)
+    phases: dict[tuple[int, int], Value] = {}
+    taps = list(itertools.product(*(range(k) for k in window.kernel)))
+    for tap in taps:
+        offset = [d * t - pad for d, t, pad in zip(window.dilations, tap, window.before, strict=True)]
+        if tap == taps[-1]:  # nothing but the last is left
+            claimed = left
+        else:
+            below = emit.add(shifted(emit, call.x, offset, window.strides[0], call.y.shape[2:]), lower)
+            claimed = emit.multiply(left, emit.apply("HardSigmoid", below, alpha=STEEP, beta=1.0))
+            left = emit.add(picked(emit, claimed, weight=-1), left)
+        (u, i), (v, j) = ((place % s, place // s) for place, s in zip(offset, window.strides, strict=True))
+        if i or j:
+            claimed = shifted(emit, claimed, (-i, -j), 1, call.y.shape[2:])
+        phases[u, v] = emit.add(claimed, phases[u, v]) if (u, v) in phases else claimed
+    stride = window.strides[0]
+    order = [(u, v) for u in range(stride) for v in range(stride)]
+    return Phased(tuple(phases.get(phase) for phase in order), stride, call.x.shape, call.x.name if masked else "")
 
 
 def _padded_input(call: Call, window: Window) -> Value:

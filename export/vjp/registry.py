@@ -54,7 +54,69 @@ class OneHot:
         return OneHot(self.indices, amount, shape)
 
 
-Gradient = Value | OneHot
+@dataclass(frozen=True)
+class Phased:
+    """A gradient in the phases of a stride: where it comes out of the backward pass of a strided convolution.
+
+    phases: in row order, stride^2 of them: phase (u, v) [N,C,h/s,w/s] holds positions (s i + u, s j + v); None is zero.
+    shape: of the whole, [N,C,h,w], with sides that the stride divides. masked: the rectifier's output whose mask was
+    applied already.
+    """
+
+    phases: tuple[Value | None, ...]
+    stride: int
+    shape: Shape
+    masked: str = ""
+
+    @property
+    def known(self) -> Value:
+        """One that is not zero."""
+        return next(phase for phase in self.phases if phase is not None)
+
+    @property
+    def dtype(self) -> int:
+        return self.known.dtype
+
+    def each(self, change: Callable[[Value, tuple[int, int]], Value], channels: int | None = None) -> Phased:
+        """The gradient with `change(phase, (u, v))` for every phase but zeros, which stay; `channels` after it."""
+        phases = tuple(
+            None if phase is None else change(phase, divmod(index, self.stride))
+            for index, phase in enumerate(self.phases)
+        )
+        shape = self.shape if channels is None else (self.shape[0], channels, *self.shape[2:])
+        return Phased(phases, self.stride, shape)
+
+    def plus(self, emit: Emitter, other: Phased) -> Phased:
+        pairs = zip(self.phases, other.phases, strict=True)
+        phases = tuple(emit.add(a, b) if a and b else a or b for a, b in pairs)
+        return Phased(phases, self.stride, self.shape)
+
+    def dense(self, emit: Emitter) -> Value:
+        """The same gradient as one tensor: woven with the channels last, where whole blocks of them move."""
+        batch, channels, height, width = self.shape
+        size = (height // self.stride, width // self.stride)
+        last = [None if phase is None else emit.transpose(phase, (0, 2, 3, 1)) for phase in self.phases]
+        rows = []
+        for start in range(0, len(last), self.stride):
+            row = _side_by_side(emit, last[start : start + self.stride], 3)
+            rows.append(None if row is None else emit.reshape(row, (batch, size[0], 1, width * channels)))
+        woven = _side_by_side(emit, rows, 2)
+        assert woven is not None
+        return emit.transpose(emit.reshape(woven, (batch, height, width, channels)), (0, 3, 1, 2))
+
+
+def _side_by_side(emit: Emitter, parts: list[Value | None], axis: int) -> Value | None:
+    """Equal parts along an axis; None is zeros, and what comes out where all are."""
+    known = next((part for part in parts if part is not None), None)
+    if known is None:
+        return None
+    if sum(part is not None for part in parts) == 1:
+        size, place = known.shape[axis], parts.index(known)
+        return emit.pad(known, [axis], [place * size], [(len(parts) - 1 - place) * size])
+    return emit.concat([emit.scale(known, 0.0) if part is None else part for part in parts], axis)
+
+
+Gradient = Value | OneHot | Phased
 Results = list[Gradient | None]
 
 
@@ -125,7 +187,8 @@ class Rule:
     """A rule and the forms of gradient that it takes.
 
     since, until: the opsets it is right for. compact: takes gradients that are constant along axes. sparse: takes
-    OneHot. broadcasts: its inputs were broadcast to the output's shape, and the walk sums their gradients back.
+    OneHot. phased: takes Phased. broadcasts: its inputs were broadcast to the output's shape, and the walk sums their
+    gradients back.
     """
 
     function: Function
@@ -133,6 +196,7 @@ class Rule:
     until: int = 1000
     compact: bool = False
     sparse: bool = False
+    phased: bool = False
     broadcasts: bool = False
 
 
@@ -180,6 +244,7 @@ __all__ = [
     "Call",
     "Gradient",
     "OneHot",
+    "Phased",
     "Rule",
     "find_rule",
     "numpy_dtype",

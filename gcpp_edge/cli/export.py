@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gcpp_edge.export import Report
+    from gcpp_edge.export.lowering import Lowerings
     from gcpp_edge.export.scores import TargetOptions
 
 SOURCE_HELP = "torchvision:NAME, timm:NAME, package.module:callable, a .pt2 or an .onnx file."
@@ -73,6 +74,9 @@ def export(
             "--portable", help="Compute that method's heatmap in the graph too, for runtimes without kernels."
         ),
     ] = False,
+    tuned_for: Annotated[
+        str, typer.Option(help="Form of the backward pass, the same numbers: cpu, or gpu for TensorRT.")
+    ] = "cpu",
     ranks: Annotated[int, typer.Option(min=1, help="How many ranks can be asked for at run time.")] = 5,
     target: Annotated[str, typer.Option(help=TARGET_HELP)] = CLASS,
     top_k: Annotated[int | None, typer.Option(min=1, help="Explain K classes from one forward pass.")] = None,
@@ -150,6 +154,7 @@ def export(
         "pixel_rule": pixel_rule,
         "precision": precision,
         "pictures": read_pictures(fidelity or [], precision),
+        "lowerings": _lowerings(tuned_for),
         "method": method,
         "portable": method if portable else None,
         "softmax": softmax,
@@ -171,6 +176,12 @@ def read_pictures(arguments: list[str], precision: str | None) -> list[tuple[str
     if arguments and precision is None:
         raise SourceError("--fidelity goes with --precision: the source's own is what it would be compared with.")
     return [(path.name, read_picture(path)) for path in find_pictures(arguments)]
+
+
+def _lowerings(device: str) -> Lowerings:
+    from gcpp_edge.export.lowering import lowerings_for
+
+    return lowerings_for(device)
 
 
 def _export(source: str, output: Path, options: dict[str, Any]) -> Report:

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gcpp_edge.export.differentiate import differentiate
 from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import Graph, Value, infer_values
+from gcpp_edge.export.lowering import Lowerings
 from gcpp_edge.export.recognise import recognise_activations
 from gcpp_edge.export.tensorrt_policy import require_accepted
 
@@ -52,10 +53,10 @@ def forward_of(case, dtype=TensorProto.DOUBLE):
     return model
 
 
-def with_backward(model, pixel_rule="gradient"):
+def with_backward(model, pixel_rule="gradient", lowerings=Lowerings()):
     """The model with input "seed" and output "dx", and the shape that "dx" has before it is broadcast."""
     graph = Graph(model)
-    emit = Emitter(graph)
+    emit = Emitter(graph, lowerings=lowerings)
     y = graph.value("y")
     graph.values["seed"] = Value("seed", y.shape, y.dtype)
     steps = recognise_activations(graph)
@@ -71,7 +72,7 @@ def with_backward(model, pixel_rule="gradient"):
     return result, gradient
 
 
-def gradient_of(case, x, seed, pixel_rule="gradient", dtype=TensorProto.DOUBLE):
-    model, gradient = with_backward(forward_of(case, dtype), pixel_rule)
+def gradient_of(case, x, seed, pixel_rule="gradient", dtype=TensorProto.DOUBLE, lowerings=Lowerings()):
+    model, gradient = with_backward(forward_of(case, dtype), pixel_rule, lowerings)
     found = run_float64(model, {"x": x, "seed": seed})[gradient.name]
     return np.broadcast_to(found, x.shape)
