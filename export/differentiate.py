@@ -17,7 +17,7 @@ from onnx import NodeProto, helper
 from gcpp_edge.errors import MissingRuleError, UnsupportedGraphError
 from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import FLOATS, Graph, Shape, Value, elements
-from gcpp_edge.export.vjp import WITHOUT_GRADIENT, Call, Gradient, OneHot, Phased, Rule, find_rule
+from gcpp_edge.export.vjp import WITHOUT_GRADIENT, Call, Gradient, OneHot, Phased, Rule, Sparse, find_rule
 
 OPSET = 20
 MARKER = "gcpp/gradient/"
@@ -85,8 +85,8 @@ class _Walk:
         parts = self.pending.pop(name)
         gradient = parts[0] if len(parts) == 1 else self._summed(parts)
         if name in self.rescale:
-            gradient = gradient.dense(self.emit) if isinstance(gradient, Phased) else gradient
-            gradient = rescaled(self.emit, gradient, self.rescale[name], name)
+            sparse = gradient.dense(self.emit) if isinstance(gradient, Phased) else gradient
+            gradient = rescaled(self.emit, sparse, self.rescale[name], name)
         if name in self.targets:
             gradient = self.found[name] = self._dense(gradient)
         return gradient
@@ -152,7 +152,7 @@ def _form(call: Call, rule: Rule, gradient: Gradient | None, value: Value | None
     return gradient if rule.compact else call.emit.dense(gradient, value.shape)
 
 
-def rescaled(emit: Emitter, gradient: Gradient, factor: float, tensor: str) -> Gradient:
+def rescaled(emit: Emitter, gradient: Sparse, factor: float, tensor: str) -> Sparse:
     """The gradient at a tensor times a factor; where that is 1, the same behind a node that names the tensor."""
     if isinstance(gradient, OneHot):
         amount = rescaled(emit, gradient.amount, factor, tensor)

@@ -23,6 +23,7 @@ from gcpp_edge.export.differences import run, session_for, with_outputs
 from gcpp_edge.export.differentiate import MARKER
 from gcpp_edge.export.graph import Graph, Value, infer_values
 from gcpp_edge.export.layers import cut_tensors
+from gcpp_edge.export.lowering import TUNED
 from gcpp_edge.export.normalise import normalise
 from gcpp_edge.export.precision import FP16, LARGEST, SMALLEST, to_float32, to_precision
 from gcpp_edge.export.scores import find_scores
@@ -167,6 +168,7 @@ def bake_half(
     samples_of: what calibration runs: float32 inputs of one run each, given the contract. Raises ExportError's
     children.
     """
+    options = replace(options, lowerings=TUNED["gpu"])  # no runtime has a blocked layout for halves
     normal = normalise(model, input_size)
     narrow = to_precision(normal, precision)
     reference = bake_normal(to_float32(normal), options, **rest)

@@ -21,7 +21,17 @@ from gcpp_edge.export.vjp import (
     shape,
     trigonometry,
 )
-from gcpp_edge.export.vjp.registry import RULES, WITHOUT_GRADIENT, Call, Gradient, OneHot, Phased, Rule, find_rule
+from gcpp_edge.export.vjp.registry import (
+    RULES,
+    WITHOUT_GRADIENT,
+    Call,
+    Gradient,
+    OneHot,
+    Phased,
+    Rule,
+    Sparse,
+    find_rule,
+)
 
 __all__ = [
     "RULES",
@@ -31,6 +41,7 @@ __all__ = [
     "OneHot",
     "Phased",
     "Rule",
+    "Sparse",
     "activation",
     "arithmetic",
     "convolution",

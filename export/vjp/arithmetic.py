@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from gcpp_edge.export.blocked import into_blocked
 from gcpp_edge.export.graph import Value
-from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, rule
+from gcpp_edge.export.vjp.registry import Call, OneHot, Results, Sparse, rule
 
 
 @rule("Identity", "Dropout", compact=True, sparse=True)
-def identity(call: Call, gradient: Gradient) -> Results:
+def identity(call: Call, gradient: Sparse) -> Results:
     """Dropout is the identity at inference; training-mode leftovers are refused by normalise.py."""
     return [gradient, *call.none()[1:]]
 
 
 @rule("Cast", "CastLike", compact=True, sparse=True)
-def cast(call: Call, gradient: Gradient) -> Results:
+def cast(call: Call, gradient: Sparse) -> Results:
     if isinstance(gradient, OneHot):
         amount = call.emit.cast(gradient.amount, call.x.dtype)
         return [OneHot(gradient.indices, amount, gradient.shape), *call.none()[1:]]
@@ -22,7 +22,7 @@ def cast(call: Call, gradient: Gradient) -> Results:
 
 
 @rule("Add", compact=True, sparse=True, broadcasts=True)
-def add(call: Call, gradient: Gradient) -> Results:
+def add(call: Call, gradient: Sparse) -> Results:
     if isinstance(gradient, OneHot) and any(
         wanted and value is not None and value.shape != gradient.shape
         for wanted, value in zip(call.wanted, call.inputs, strict=True)

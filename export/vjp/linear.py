@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from gcpp_edge.export.graph import Value
-from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, numpy_dtype, rule
+from gcpp_edge.export.vjp.registry import Call, OneHot, Results, Sparse, numpy_dtype, rule
 
 
 @rule("Gemm", sparse=True)
-def gemm(call: Call, gradient: Gradient) -> Results:
+def gemm(call: Call, gradient: Sparse) -> Results:
     """y = alpha op(A) op(B) + beta C: dA = alpha g op(B)^T, dB = alpha op(A)^T g, dC = beta g."""
     if isinstance(gradient, OneHot) and any(call.wanted[1:]):
         gradient = gradient.dense(call.emit)
@@ -25,7 +25,7 @@ def gemm(call: Call, gradient: Gradient) -> Results:
     return results
 
 
-def _of_rows(call: Call, gradient: Gradient) -> Value:
+def _of_rows(call: Call, gradient: Sparse) -> Value:
     emit, weights = call.emit, call.inputs[1]
     rows = bool(call.attribute("transB", 0))  # B holds one row a class
     if isinstance(gradient, OneHot):
@@ -63,7 +63,7 @@ def transposed(call: Call, value: Value, axes: Sequence[int]) -> Value:
 
 
 @rule("MatMul", sparse=True, broadcasts=False)
-def matmul(call: Call, gradient: Gradient) -> Results:
+def matmul(call: Call, gradient: Sparse) -> Results:
     """dA = g B^T, dB = A^T g, with leading axes summed back where they were broadcast. Vectors are rows and columns."""
     left, right = call.inputs
     if isinstance(gradient, OneHot):

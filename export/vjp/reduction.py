@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gcpp_edge.export.graph import Shape, Value, elements
-from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, rule
+from gcpp_edge.export.vjp.registry import Call, OneHot, Results, Sparse, rule
 
 
 def reduced_axes(call: Call) -> list[int]:
@@ -21,19 +21,19 @@ def kept_shape(shape: Shape, axes: list[int]) -> Shape:
 
 
 @rule("ReduceMean", "ReduceSum", compact=True, sparse=True)
-def reduce_mean_or_sum(call: Call, gradient: Gradient) -> Results:
+def reduce_mean_or_sum(call: Call, gradient: Sparse) -> Results:
     axes = reduced_axes(call)
     count = elements(call.x.shape[axis] for axis in axes) if call.node.op_type == "ReduceMean" else 1
     return [_spread(call, gradient, axes, 1 / count), *call.none()[1:]]
 
 
 @rule("GlobalAveragePool", compact=True, sparse=True)
-def global_average_pool(call: Call, gradient: Gradient) -> Results:
+def global_average_pool(call: Call, gradient: Sparse) -> Results:
     axes = list(range(2, len(call.x.shape)))
     return [_spread(call, gradient, axes, 1 / elements(call.x.shape[2:]))]
 
 
-def _spread(call: Call, gradient: Gradient, axes: list[int], share: float) -> Gradient:
+def _spread(call: Call, gradient: Sparse, axes: list[int], share: float) -> Sparse:
     shape = kept_shape(call.x.shape, axes)
     if isinstance(gradient, OneHot):
         if axes and min(axes) >= 2 and all(size == 1 for size in shape[2:]):

@@ -116,7 +116,8 @@ def _side_by_side(emit: Emitter, parts: list[Value | None], axis: int) -> Value 
     return emit.concat([emit.scale(known, 0.0) if part is None else part for part in parts], axis)
 
 
-Gradient = Value | OneHot | Phased
+Sparse = Value | OneHot
+Gradient = Sparse | Phased
 Results = list[Gradient | None]
 
 
@@ -246,6 +247,7 @@ __all__ = [
     "OneHot",
     "Phased",
     "Rule",
+    "Sparse",
     "find_rule",
     "numpy_dtype",
     "rule",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from gcpp_edge.export.graph import Shape, Value
-from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Results, rule
+from gcpp_edge.export.vjp.registry import Call, OneHot, Results, Sparse, rule
 
 
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze", compact=True, sparse=True)
-def reshape(call: Call, gradient: Gradient) -> Results:
+def reshape(call: Call, gradient: Sparse) -> Results:
     """Back to the input's shape. Only size-1 axes that come and go keep a gradient compact or one-hot."""
     source = call.x.shape
     if isinstance(gradient, OneHot):

@@ -24,6 +24,7 @@ from gcpp_edge.export.bake import bake  # noqa: E402
 from gcpp_edge.export.emit import STEEP  # noqa: E402
 from gcpp_edge.export.from_torch import TorchSource, forward_model, import_torchvision  # noqa: E402
 from gcpp_edge.export.graph import Graph  # noqa: E402
+from gcpp_edge.export.lowering import TUNED  # noqa: E402
 from gcpp_edge.export.normalise import normalise  # noqa: E402
 from gcpp_edge.export.scores import TargetOptions  # noqa: E402
 from gcpp_edge.export.tensorrt_policy import TOPK_LIMIT, concerns  # noqa: E402
@@ -90,7 +91,8 @@ def test_an_explained_network_is_built(name):
     make, size = NETWORKS[name]
     forward = forward_model(TorchSource(make().eval()), torch.zeros(2, 3, size, size))
     assert complaints_of(bake(forward.model)) == []
-    assert complaints_of(bake(forward.model, guided=True)) == []
+    for form in TUNED.values():
+        assert complaints_of(bake(forward.model, guided=True, lowerings=form)) == []
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -145,7 +147,8 @@ def test_ranks_of_a_large_classifier_are_built(ranks):
 
 
 def test_a_step_keeps_its_slope_in_the_parsed_network():
-    slopes = [abs(layer.alpha) for layer in activations_of(bake(classifier(), guided=True), "HARD_SIGMOID")]
+    model = bake(classifier(), guided=True, lowerings=TUNED["gpu"])
+    slopes = [abs(layer.alpha) for layer in activations_of(model, "HARD_SIGMOID")]
     assert slopes == [STEEP, STEEP]
 
 
