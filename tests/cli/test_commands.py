@@ -15,7 +15,7 @@ from gcpp_edge.errors import SourceError
 from gcpp_edge.model_file import read_model_file
 
 Run = Callable[..., Any]
-COMMANDS = ("export", "explain", "inspect", "build", "cache", "demo", "doctor")
+COMMANDS = ("export", "explain", "inspect", "bench", "build", "cache", "demo", "doctor")
 
 
 @pytest.mark.parametrize("words", [(), ("--help",)], ids=["without words", "--help"])

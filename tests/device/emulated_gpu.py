@@ -37,15 +37,16 @@ class Enqueued(OnnxRuntime):
         return Enqueued(*self._opened, device)
 
 
-def install(monkeypatch: pytest.MonkeyPatch, faults: list[Faults]) -> list[FakeDriver]:
+def install(monkeypatch: pytest.MonkeyPatch, faults: list[Faults], integrated: bool = False) -> list[FakeDriver]:
     """Makes "cuda" such a device. Returns a list that every driver is added to as it is opened.
 
-    faults: of the next device.
+    faults: of the next device. integrated: as on a Jetson.
     """
     opened: list[FakeDriver] = []
 
     def open_driver() -> FakeDriver:
-        opened.append(FakeDriver(emulator.launch, faults=faults.pop() if faults else None))
+        fault = faults.pop() if faults else None
+        opened.append(FakeDriver(emulator.launch, faults=fault, integrated=integrated))
         opened[-1].foreign[CALLERS] = Stream()
         return opened[-1]
 
