@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from onnx import ModelProto
 
-from gcpp_edge.cli.doctor import machine
+from gcpp_edge.bench.machine import machine
+from gcpp_edge.bench.sampling import interleaved_medians as interleaved_medians  # the scripts find it here
 from gcpp_edge.contract import TARGET, Contract, Level, contract_from_metadata
 from gcpp_edge.level_cache import cut_to_level
 
 RESULTS = Path(__file__).parent / "results"
-WARM_UP_ROUNDS = 10
 
 
 def parser_of(description: str | None, benchmark: str, rounds: int) -> argparse.ArgumentParser:
@@ -99,20 +97,6 @@ def run_of(model: str | bytes, contract: Contract, threads: int, outputs: Sequen
     if TARGET in {value.name for value in session.get_inputs()}:
         feeds[TARGET] = np.array([-1], np.int64)
     return lambda: session.run(list(outputs), feeds)
-
-
-def interleaved_medians(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, one run of each a round, in an order that moves on by one every round."""
-    names = list(runs)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for index in range(WARM_UP_ROUNDS + rounds):
-        first = index % len(names)
-        for name in names[first:] + names[:first]:
-            began = perf_counter()
-            runs[name]()
-            if index >= WARM_UP_ROUNDS:
-                times[name].append(1e3 * (perf_counter() - began))
-    return {name: round(statistics.median(values), 4) for name, values in times.items()}
 
 
 def beside(medians: dict[str, float], base: str) -> dict[str, dict[str, float]]:

@@ -176,7 +176,7 @@ def measuring(row: Row, model: Path, output: Path) -> list[str]:
 def machine() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
-    from gcpp_edge.cli.doctor import machine as ours
+    from gcpp_edge.bench.machine import machine as ours
 
     found = dict(ours())
     for package in ("torch", "grad-cam", "tensorrt", "tensorrt-rtx", "onnxruntime-gpu", "pycuda", "cuda-bindings"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
@@ -100,6 +100,7 @@ class Inference:
         self._artist, self._host = DeviceArtist(file.contract), table()
         self._read = {guided: self._read_names(guided) for guided in (False, True)}
         self._clip_parts: list[NDArray[Any]] = []  # a picture and a clip
+        self.scores_ms: dict[str, float] = defaultdict(float)  # all that scores() took, by step; not of a GPU
 
     def explain(self, batch: list[Frame], call: Call) -> list[list[Explanation]]:
         """For each frame an explanation of each of its targets."""
@@ -265,15 +266,21 @@ class Inference:
     ) -> NDArray[np.float32]:
         device, output = network.device, self.contract.scores.output
         buffers = network.buffers(network.batch or len(part))
+        clock = Stopwatch()
         staged = self._stage(device, part, format, buffers)
         self._feed(network, part, shared, buffers)
 
         def work() -> None:
             self._preprocess(device, part, staged, format, buffers[self.contract.input])
+            clock.mark("preprocess")
             network.runtime.run()
+            clock.mark("network")
             device.fetch(buffers[output])
 
         device.replay(_key(network, part, format), work)
+        if device.synchronous:
+            for step, took_ms in clock.shares_ms(1).items():
+                self.scores_ms[step] += took_ms
         return self._read_scores(device, buffers, len(part), output)
 
     def _stage(self, device: Device, part: list[Frame], format: str, buffers: dict[str, Any]) -> list[Any]:

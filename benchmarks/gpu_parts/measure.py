@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import gcpp_edge
+from gcpp_edge.bench.sampling import interleaved_medians
 from gcpp_edge.contract import GUIDED, MAP, PLAIN
 from gcpp_edge.geometry import fit_frame, frame_from_map, input_from_frame
 from gcpp_edge.inference import pixel_arithmetic
@@ -62,7 +63,8 @@ def main() -> None:
             runs |= peers(options.network, explainer.contract.layer.name, options.tf32 == "on", where)
         if options.device != "cpu":  # as the peers have their input: no copy from the host
             runs["map, frame on the GPU"] = on_gpu(explainer, frame)
-        found["frame_ms"] = interleaved_ms(runs, options.rounds) | {"map, of a stream": stream_ms(explainer, frame)}
+        found["frame_ms"] = interleaved_medians(runs, options.rounds, WARM_UP)
+        found["frame_ms"]["map, of a stream"] = stream_ms(explainer, frame)
         if options.device != "cpu":
             found["device_bytes_lost"] = bytes_lost(lambda: explainer(frame, make="overlay"))
     options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -79,18 +81,6 @@ def on_gpu(explainer: Any, frame: np.ndarray) -> Callable[[], object]:
 
     buffer = explainer._device.perform(put)
     return lambda: explainer(buffer)
-
-
-def interleaved_ms(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, one run of each a round."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for index in range(WARM_UP + rounds):
-        for name, run in runs.items():
-            start = perf_counter()
-            run()
-            if index >= WARM_UP:
-                times[name].append(1e3 * (perf_counter() - start))
-    return {name: round(statistics.median(values), 4) for name, values in times.items()}
 
 
 def stream_ms(explainer: Any, frame: np.ndarray, frames: int = 50) -> float:

@@ -22,7 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. arguments: without the program's name; None takes sys.argv."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _run(words or ["--help"])
+        status = _run(words or ["--help"])
+        if status == EXIT_INTERRUPTED:  # how newer releases of typer hand Ctrl-C on, without a word
+            raise KeyboardInterrupt
+        return status
     except GcppError as error:
         return _refuse(str(error))
     except OSError as error:

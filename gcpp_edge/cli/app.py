@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gcpp_edge.cli.bench import bench
 from gcpp_edge.cli.build import build
 from gcpp_edge.cli.cache import cache_group
 from gcpp_edge.cli.demo import demo
@@ -15,7 +16,7 @@ from gcpp_edge.cli.explain import explain
 from gcpp_edge.cli.export import export
 from gcpp_edge.cli.inspect import inspect
 
-COMMANDS = (export, explain, inspect, build, demo, doctor)  # in the order of --help
+COMMANDS = (export, explain, inspect, bench, build, demo, doctor)  # in the order of --help
 GROUPS = {"cache": cache_group}  # commands of several words
 
 

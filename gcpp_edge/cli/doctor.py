@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gcpp_edge.bench.machine import machine
 from gcpp_edge.cli import terminal
 from gcpp_edge.errors import GcppError
 
@@ -21,6 +21,7 @@ EXTRAS = {
     "onnxruntime": "running explained models",
     "export": "making explained models from PyTorch",
     "cuda": "running on NVIDIA GPUs",
+    "plot": "pictures of measurements",
     "demo": "the demo's network, weights and pictures",
 }
 GPU_PACKAGES = ("pycuda", "cuda-bindings")
@@ -59,27 +60,6 @@ def findings() -> dict[str, Any]:
         "cache": _cache(),
         "extras": [_extra(name) for name in EXTRAS],
     }
-
-
-def machine() -> dict[str, Any]:
-    """Versions of this package, Python and the system, and the processor."""
-    return {
-        "gcpp_edge": _version("gcpp-edge") or "not installed",
-        "numpy": _version("numpy") or "missing",
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def _kernels() -> dict[str, Any]:

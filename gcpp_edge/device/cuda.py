@@ -197,6 +197,11 @@ class CudaDevice:
         if caller is not None:
             self._driver.follow(caller, self.stream)
 
+    def stop_recording(self, why: str) -> None:
+        """From now on frames of every slot are done call by call. On the device's thread."""
+        self._driver.no_graphs = why
+        self._forget()
+
     def timestamp(self) -> Any:
         """A point in the slot's stream."""
         return self._driver.event(self.stream)

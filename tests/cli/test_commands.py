@@ -15,7 +15,7 @@ from gcpp_edge.errors import SourceError
 from gcpp_edge.model_file import read_model_file
 
 Run = Callable[..., Any]
-COMMANDS = ("export", "explain", "inspect", "build", "cache", "demo", "doctor")
+COMMANDS = ("export", "explain", "inspect", "bench", "build", "cache", "demo", "doctor")
 
 
 @pytest.mark.parametrize("words", [(), ("--help",)], ids=["without words", "--help"])
@@ -164,7 +164,7 @@ def test_doctor_says_what_is_there(run: Run) -> None:
         assert words in result.out
     found = json.loads(run("doctor", "--json").out)
     assert "numpy" in found["kernels"]["available"] and found["kernels"]["used"]
-    assert [extra["name"] for extra in found["extras"]] == ["cli", "onnxruntime", "export", "cuda", "demo"]
+    assert [extra["name"] for extra in found["extras"]] == ["cli", "onnxruntime", "export", "cuda", "plot", "demo"]
     assert list(found["backends"]) == ["tensorrt", "cuda", "cuda-tensorrt", "cpu"] and found["backends"]["cpu"] == ""
     assert found["extras"][0]["install"] == ""
 

@@ -191,3 +191,12 @@ def test_a_clip_with_too_few_pictures_is_refused(kinds: Path, folder: Path, tmp_
     result = run("explain", kinds / "clip.onnx", tmp_path / "short")
     assert result.status == 2
     assert "holds 1 pictures, and this model needs 4" in " ".join(result.err.split())
+
+
+@pytest.mark.parametrize("kind", ["classes", "seed", "region", "detection", "clip"])
+def test_a_file_of_every_kind_is_measured(kinds: Path, run: Run, kind: str) -> None:
+    short = ("--duration", "0", "--iterations", "2", "--warmup-ms", "0", "--threads", "1", "--runtime", "cpu")
+    result = run("bench", kinds / f"{kind}.onnx", *short, "--frame", "80x48", "--batch", "2", "--json", "-")
+    assert result.status == 0, result.err
+    (measured,) = json.loads(result.out)["runs"]
+    assert measured["frame"] == [80, 48] and measured["levels"]["map"]["stages"]["overlay"]["min"] > 0

@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import types
-from typing import Any
 
 import numpy as np
 import pytest
-from fake_driver import FakeDriver, Faults, Stream
+from emulated_gpu import CALLERS, Enqueued, emulator, install
+from fake_driver import FakeDriver, Faults
 
 import gcpp_edge
-from gcpp_edge import backends
-from gcpp_edge.device import DEVICES, open_device
-from gcpp_edge.device.cuda import CudaDevice, open_on
 from gcpp_edge.errors import DeviceLostError
-from gcpp_edge.runtimes import RUNTIMES
 from gcpp_edge.runtimes.onnxruntime import OnnxRuntime
 
-cuda_table = pytest.importorskip("gcpp_edge.kernels.cuda_table", reason="needs the CUDA kernels")
-emulator = pytest.importorskip("emulator", reason="needs the emulator of the CUDA kernels")
 pytestmark = pytest.mark.skipif(bool(emulator.missing()), reason=emulator.missing() or "-")
-
-
-CALLERS = 4711  # the handle of a stream of the caller's
-
-
-class Enqueued(OnnxRuntime):
-    """A network whose run is work on the device's stream."""
-
-    has_twins = can_be_recorded = True
-
-    def __init__(self, model: Any, where: str, options: Any, device: CudaDevice) -> None:
-        super().__init__(model, where, options, open_device("cpu"))
-        self._opened, self._device = (model, where, options), device
-
-    def run(self) -> None:
-        self._device._driver.give_host_work(self._device.stream, super().run)
-
-    def twin(self, device: CudaDevice) -> Enqueued:
-        return Enqueued(*self._opened, device)
 
 
 @pytest.fixture
@@ -52,23 +26,7 @@ def faults() -> list[Faults]:
 @pytest.fixture
 def drivers(monkeypatch: pytest.MonkeyPatch, faults: list[Faults]) -> list[FakeDriver]:
     """Of every device that is opened as "cuda"."""
-    opened: list[FakeDriver] = []
-
-    def open_driver() -> FakeDriver:
-        opened.append(FakeDriver(emulator.launch, faults=faults.pop() if faults else None))
-        opened[-1].foreign[CALLERS] = Stream()
-        return opened[-1]
-
-    device: Any = types.ModuleType("a cuda device")
-    device.open_device = lambda stream: open_on(open_driver, lambda _: b"image", cuda_table.CudaKernels, stream)
-    runtime: Any = types.ModuleType("a runtime")
-    runtime.open_runtime = Enqueued
-    monkeypatch.setitem(sys.modules, "a_cuda_device", device)
-    monkeypatch.setitem(sys.modules, "a_runtime", runtime)
-    monkeypatch.setitem(DEVICES, "cuda", "a_cuda_device")
-    monkeypatch.setitem(RUNTIMES, "enqueued", "a_runtime")
-    monkeypatch.setitem(backends.BACKENDS, "cuda", backends.Backend("cuda", "enqueued", lambda: ""))
-    return opened
+    return install(monkeypatch, faults)
 
 
 def same(found: gcpp_edge.Explanation, expected: gcpp_edge.Explanation) -> None:
