@@ -282,6 +282,10 @@ class Emitter:
         shape = (*broadcast(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
         return self.node("MatMul", (left, right), shape)
 
+    def gemm(self, left: Value, right: Value, trans_b: bool = False) -> Value:
+        """[M,K] times [K,J], or times [J,K] transposed."""
+        return self.node("Gemm", (left, right), (left.shape[0], right.shape[0 if trans_b else 1]), transB=int(trans_b))
+
     def gather(self, value: Value, indices: Value, axis: int) -> Value:
         shape = (*value.shape[:axis], *indices.shape, *value.shape[axis + 1 :])
         return self.node("Gather", (value, indices), shape, axis=axis)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gcpp_edge.export.graph import Value
+from gcpp_edge.contract import BATCH
+from gcpp_edge.export.graph import FLOATS, Dimension, Value
 from gcpp_edge.export.vjp.registry import Call, OneHot, Results, Sparse, numpy_dtype, rule
 
 
@@ -31,7 +33,7 @@ def _of_rows(call: Call, gradient: Sparse) -> Value:
     if isinstance(gradient, OneHot):
         result = _weight_row(call, gradient, rows)
     else:
-        result = emit.matmul(gradient, weights if rows else transposed(call, weights, (1, 0)))
+        result = emit.matmul(gradient, weights) if rows else _times_transposed(call, gradient, weights)
     result = emit.scale(result, call.attribute("alpha", 1.0))
     return emit.transpose(result, (1, 0)) if call.attribute("transA", 0) else result
 
@@ -96,8 +98,31 @@ def _swap(rank: int) -> tuple[int, ...]:
 
 
 def _of_left(call: Call, gradient: Value, left: Value, right: Value) -> Value:
-    product = call.emit.matmul(gradient, transposed(call, right, _swap(len(right.shape))))
-    return sum_to(call, product, left)
+    return sum_to(call, _times_transposed(call, gradient, right), left)
+
+
+def _times_transposed(call: Call, gradient: Value, right: Value) -> Value:
+    """gradient right^T. A Gemm reads the very weights of the forward pass, so that the file holds them once."""
+    emit, (*leading, width) = call.emit, gradient.shape
+    rows = _count(leading)
+    if len(right.shape) != 2 or call.graph.constant(right.name) is None or right.dtype not in FLOATS or rows is None:
+        return emit.matmul(gradient, transposed(call, right, _swap(len(right.shape))))
+    product = emit.gemm(emit.reshape(gradient, (rows, width)), right, trans_b=True)
+    return emit.reshape(product, (*leading, right.shape[0]))
+
+
+def _count(sizes: Sequence[Dimension]) -> Dimension | None:
+    """The product of sizes: a number, a multiple of the batch like "49N", or None where it is neither."""
+    if len(sizes) == 1:
+        return sizes[0]
+    named = [size for size in sizes if not isinstance(size, int)]
+    number = math.prod(size for size in sizes if isinstance(size, int))
+    if not named:
+        return number if sizes else None
+    factor = named[0].removesuffix(BATCH)
+    if len(named) > 1 or not named[0].endswith(BATCH) or not (factor.isdecimal() or not factor):
+        return None
+    return f"{number * int(factor or 1)}{BATCH}"
 
 
 def _of_right(call: Call, gradient: Value, left: Value, right: Value) -> Value:
