@@ -229,8 +229,10 @@ def measure(name: str) -> dict[str, Any]:
 
     from gcpp_edge.contract import contract_from_metadata
     from gcpp_edge.export import explain_module
+    from gcpp_edge.export.lowering import TUNED
 
-    model = explain_module(network(name).eval(), torch.randn(1, 3, 224, 224), guided=True, check=False)
+    options = {"guided": True, "check": False, "lowerings": TUNED["gpu"]}
+    model = explain_module(network(name).eval(), torch.randn(1, 3, 224, 224), **options)
     contract = contract_from_metadata({entry.key: entry.value for entry in model.metadata_props})
     rows: dict[str, Any] = {}
     for level_name, level in contract.levels.items():
