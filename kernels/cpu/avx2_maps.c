@@ -4,7 +4,7 @@
 
 #include "avx2_rows.h"
 
-static void gcpp_widen_f32_avx2(const float *row, const gcpp_columns *columns, float *out)
+void gcpp_widen_f32_avx2(const float *row, const gcpp_columns *columns, float *out)
 {
     int32_t i = 0;
     for (; i + LANES <= columns->count; i += LANES) {
@@ -23,7 +23,7 @@ static inline __m256 value8(const float *upper, const float *lower, __m256 share
     return _mm256_min_ps(_mm256_max_ps(value, _mm256_setzero_ps()), _mm256_set1_ps(1));
 }
 
-static void gcpp_value_f32_avx2(const float *upper, const float *lower, float share, float *out, int32_t count)
+void gcpp_value_f32_avx2(const float *upper, const float *lower, float share, float *out, int32_t count)
 {
     const __m256 shares = _mm256_set1_ps(share);
     int32_t i = 0;
@@ -37,7 +37,7 @@ static inline __m256i byte8(const float *upper, const float *lower, __m256 share
     return _mm256_cvtps_epi32(_mm256_mul_ps(value8(upper, lower, share), _mm256_set1_ps(255)));
 }
 
-static void gcpp_value_u8_avx2(const float *upper, const float *lower, float share, uint8_t *out, int32_t count)
+void gcpp_value_u8_avx2(const float *upper, const float *lower, float share, uint8_t *out, int32_t count)
 {
     const __m256 shares = _mm256_set1_ps(share);
     const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* packing works within halves */
@@ -135,7 +135,7 @@ static int32_t blend_x4(const uint8_t *frame, const uint8_t *index, const gcpp_c
     return i;
 }
 
-static void gcpp_blend_u8_avx2(const uint8_t *frame, int32_t channels, const uint8_t *index, const gcpp_color *colors,
+void gcpp_blend_u8_avx2(const uint8_t *frame, int32_t channels, const uint8_t *index, const gcpp_color *colors,
                                int32_t keep, uint8_t *out, int32_t count)
 {
     const int32_t done = (channels == 3 ? blend_x3 : blend_x4)(frame, index, colors, keep, out, count);
@@ -143,7 +143,7 @@ static void gcpp_blend_u8_avx2(const uint8_t *frame, int32_t channels, const uin
     gcpp_blend_u8_scalar(frame + first, channels, index + done, colors, keep, out + first, count - done);
 }
 
-static void gcpp_multiply_f32_avx2(const float *value, const void *image, float *out, int32_t count)
+void gcpp_multiply_f32_avx2(const float *value, const void *image, float *out, int32_t count)
 {
     const float *const pixels = image;
     int32_t i = 0;
@@ -152,7 +152,7 @@ static void gcpp_multiply_f32_avx2(const float *value, const void *image, float 
     gcpp_multiply_f32_scalar(value + i, pixels + i, out + i, count - i);
 }
 
-static void gcpp_multiply_f16_avx2(const float *value, const void *image, float *out, int32_t count)
+void gcpp_multiply_f16_avx2(const float *value, const void *image, float *out, int32_t count)
 {
     const uint16_t *const pixels = image;
     int32_t i = 0;

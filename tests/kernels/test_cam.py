@@ -170,6 +170,33 @@ def test_a_pole_counts_every_position_and_adds_nothing(compiled, reference, posi
     assert_same(result, expected, (activations, gradients))
 
 
+@pytest.mark.parametrize("rule", ["gradcam++", "gradcam++-signed"])
+@pytest.mark.parametrize("space", [(7, 7), (5, 8)], ids=str)
+@pytest.mark.parametrize("slope", [1e5, 2.8e18, 4.5e18, 1e19, 1e25, 1e30], ids="{:.2g}".format)
+def test_enormous_gradients_keep_their_weight(compiled, reference, space, rule, slope, output):
+    """2 + ΣA·g of 1e5 to 1e30: the product of two, or its inverse, may have no float32 of full precision."""
+    activations, gradients = Case("", space, channels=6).arrays()
+    activations[0, 2:4] = np.abs(activations[0, 2:4]) * 2 / space[0] / space[1]
+    gradients = np.abs(gradients)
+    gradients[0, 2], gradients[0, 3, 1, 1] = slope, slope
+    expected = run(reference, (activations, gradients), rule, False, output)
+    found = run(compiled, (activations, gradients), rule, False, output)
+    assert_same(found, expected, (activations, gradients))
+
+
+@pytest.mark.parametrize("channel", range(9))
+def test_a_pole_leaves_the_channels_beside_it_alone(compiled, reference, channel, output):
+    activations, gradients = Case("", (7, 7), channels=9).arrays()
+    alone = run(compiled, (activations, gradients), "gradcam++-signed", False, output)[1]
+    activations[0, channel], gradients[0, channel] = 4 / 49, np.abs(gradients[0, channel])
+    gradients[0, channel, [3, 6], [3, 6]] = -0.5  # ΣA = 4
+    arrays = (activations, gradients)
+    result = run(compiled, arrays, "gradcam++-signed", False, output)
+    assert list(result[2]) == [2]
+    assert_same(result, run(reference, arrays, "gradcam++-signed", False, output), arrays)
+    np.testing.assert_allclose(np.delete(result[1], channel, 1), np.delete(alone, channel, 1), rtol=0, atol=TOLERANCE)
+
+
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 65504.0]
 
 
