@@ -73,7 +73,7 @@ GCPP_INLINE gcpp_taps gcpp_taps_at(const gcpp_axis *axis, int32_t destination, i
     double source = (destination + 0.5) * axis->scale + axis->offset - 0.5;
     source = source > 0 ? source : 0; /* clamped before it becomes an index: it may be 1e300 */
     source = source < source_size - 1 ? source : source_size - 1;
-    taps.first = (int32_t)floor(source);
+    taps.first = (int32_t)source; /* which rounds down, being positive */
     const double share = source - taps.first;
     taps.second = share > 0 ? taps.first + 1 : taps.first;
     taps.share = (float)share;

@@ -18,7 +18,8 @@ def print_table(results: list[dict[str, Any]], threads: int, head: bool) -> None
         times = " ".join(f"{result['ms'][isa]:8.4f}" for isa in isas)
         ratios = [result["ratio"].get(name) for name in ("opencv", "opencv, threads")]
         print(
-            f"{result['name']:{NAME_WIDTH}} {(result['read'] + result['written']) / 1e6:5.1f} {result['ms']['limit']:7.4f} "
+            f"{result['name']:{NAME_WIDTH}} {(result['read'] + result['written']) / 1e6:5.1f} "
+            f"{result['ms']['limit']:7.4f} "
             f"{times} {result['share'][result['best']]:5.2f} {result['cold_share']:5.2f} "
             f"{result['gigabytes_per_second'][result['best']]:5.0f} "
             + " ".join(f"{ratio:6.1f}x" if ratio else f"{'':7}" for ratio in ratios),

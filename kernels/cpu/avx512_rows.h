@@ -9,4 +9,7 @@ GCPP_DECLARE_CAM(gcpp_cam_f32_f16_avx512);
 GCPP_DECLARE_CAM(gcpp_cam_f16_f32_avx512);
 GCPP_DECLARE_CAM(gcpp_cam_f16_f16_avx512);
 
+void gcpp_blend_u8_avx512vbmi(const uint8_t *frame, int32_t channels, const uint8_t *index, const gcpp_color *colors,
+                              int32_t keep, uint8_t *out, int32_t count);
+
 #endif

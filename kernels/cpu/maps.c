@@ -107,13 +107,20 @@ int gcpp_heatmap(const gcpp_rows *rows, const gcpp_map *map, void *out, gcpp_dty
     return GCPP_OK;
 }
 
-/* The palette's part of the blend, once a call instead of once a pixel. */
-static void weigh_palette(const uint8_t *palette, int32_t share, gcpp_color colors[256])
+static void set_color(gcpp_palette *palette, int index, int channel, int32_t part)
+{
+    palette->colors[index].channel[channel] = (uint16_t)part;
+    palette->bytes[channel][0][index] = (uint8_t)part;
+    palette->bytes[channel][1][index] = (uint8_t)(part >> 8);
+}
+
+/* The palette's part of the blend, once a call instead of once a pixel. `colors`: 256 x 3, or NULL for black. */
+static void weigh_palette(const uint8_t *colors, int32_t share, gcpp_palette *palette)
 {
     for (int i = 0; i < 256; i++) {
         for (int c = 0; c < 3; c++)
-            colors[i].channel[c] = (uint16_t)gcpp_palette_part(palette[3 * i + c], share);
-        colors[i].channel[3] = GCPP_HALF;
+            set_color(palette, i, c, colors ? gcpp_palette_part(colors[3 * i + c], share) : GCPP_HALF);
+        palette->colors[i].channel[3] = GCPP_HALF;
     }
 }
 
@@ -126,19 +133,20 @@ typedef struct {
 } picture_row;
 
 static void blend_pixels(const picture_row *row, int32_t start, int32_t stop, const uint8_t *index,
-                         const gcpp_color *colors, int32_t keep)
+                         const gcpp_palette *palette, int32_t keep)
 {
     const ptrdiff_t first = (ptrdiff_t)start * row->channels;
-    row->rows->blend_u8(row->frame + first, row->channels, index, colors, keep, row->out + first, stop - start);
+    if (start < stop)
+        row->rows->blend_u8(row->frame + first, row->channels, index, palette->colors, keep, row->out + first,
+                            stop - start);
 }
 
-enum { DIM_RUN = 256 };
+enum { DIM_RUN = 2048 };
 
 /* Unseen pixels: blended with black. */
-static void dim_pixels(const picture_row *row, int32_t start, int32_t stop, int32_t keep)
+static void dim_pixels(const picture_row *row, int32_t start, int32_t stop, const gcpp_palette *black, int32_t keep)
 {
     static const uint8_t index[DIM_RUN] = {0};
-    static const gcpp_color black[1] = {{{GCPP_HALF, GCPP_HALF, GCPP_HALF, GCPP_HALF}}};
     for (; start < stop; start += DIM_RUN)
         blend_pixels(row, start, stop - start < DIM_RUN ? stop : start + DIM_RUN, index, black, keep);
 }
@@ -153,23 +161,24 @@ int gcpp_overlay(const gcpp_rows *rows, const gcpp_map *map, const gcpp_picture 
                  double alpha, double dim, const gcpp_picture *out)
 {
     const int32_t keep = fixed_point(1 - alpha), keep_unseen = fixed_point(dim);
-    gcpp_color colors[256];
+    gcpp_palette colors, black;
     upsampler self;
     if (upsampler_open(&self, rows, map) != GCPP_OK)
         return GCPP_NO_MEMORY;
-    weigh_palette(palette, GCPP_ONE - keep, colors);
+    weigh_palette(palette, GCPP_ONE - keep, &colors);
+    weigh_palette(NULL, 0, &black);
     for (int32_t y = 0; y < frame->height; y++) {
         const picture_row row = {rows, frame->pixels + y * frame->row_stride_bytes,
                                  out->pixels + y * out->row_stride_bytes, frame->channels};
         if (!is_seen(&self, y)) {
-            dim_pixels(&row, 0, frame->width, keep_unseen);
+            dim_pixels(&row, 0, frame->width, &black, keep_unseen);
             continue;
         }
         uint8_t *const index = (uint8_t *)self.row;
         values_u8(&self, y, index);
-        dim_pixels(&row, 0, map->columns.start, keep_unseen);
-        blend_pixels(&row, map->columns.start, map->columns.stop, index, colors, keep);
-        dim_pixels(&row, map->columns.stop, frame->width, keep_unseen);
+        dim_pixels(&row, 0, map->columns.start, &black, keep_unseen);
+        blend_pixels(&row, map->columns.start, map->columns.stop, index, &colors, keep);
+        dim_pixels(&row, map->columns.stop, frame->width, &black, keep_unseen);
     }
     upsampler_close(&self);
     return GCPP_OK;

@@ -37,6 +37,12 @@ typedef struct {
     uint16_t channel[4];
 } gcpp_color;
 
+/* The colours of a call, and the same as bytes: [channel][low, high byte][index], for tables held in registers. */
+typedef struct {
+    gcpp_color colors[256]; /* first: a kernel is given its address */
+    uint8_t bytes[3][2][256];
+} gcpp_palette;
+
 typedef void (*gcpp_multiply)(const float *value, const void *image, float *out, int32_t count);
 typedef void (*gcpp_pixels)(const uint8_t *row, const gcpp_pixel_layout *layout, const gcpp_columns *columns,
                             float *out, ptrdiff_t stride);
@@ -55,7 +61,8 @@ struct gcpp_rows {
     void (*value_u8)(const float *upper, const float *lower, float share, uint8_t *out, int32_t count);
 
     /* out = frame * keep / 65536 + colors[index], rounded; a fourth channel is copied. colors: pixels of four 16-bit
-     * values in 8.8 fixed point, in the order of the frame, with the half that rounding needs already added. */
+     * values in 8.8 fixed point, in the order of the frame, with the half that rounding needs already added; the first
+     * member of a gcpp_palette. */
     void (*blend_u8)(const uint8_t *frame, int32_t channels, const uint8_t *index, const gcpp_color *colors,
                      int32_t keep, uint8_t *out, int32_t count);
 

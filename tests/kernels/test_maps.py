@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from gcpp_edge import kernels
 from gcpp_edge.kernels import Axis
 
 NEAR_TIE = 1e-5  # of the range: closer to a tie than this, float32 and float64 may round apart
@@ -185,6 +186,21 @@ def test_overlay_on_the_frame_itself_equals_overlay_beside_it(compiled, channels
     compiled.overlay(frame, *arguments, beside)
     compiled.overlay(frame, *arguments, frame)
     np.testing.assert_array_equal(frame, beside)
+
+
+@pytest.mark.skipif("scalar" not in kernels.available(), reason=kernels.reason() or "there")
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("width", [1, 21, 22, 63, 64, 65, 127, 128, 191, 256])
+@pytest.mark.parametrize("alpha", [0.0, 0.313, 1.0])
+def test_every_palette_entry_is_blended_to_the_same_bits_everywhere(compiled, channels, width, alpha, output):
+    steps = np.resize(np.random.default_rng(1).permutation(256), (256 // width + 1, width))  # every one, once or more
+    frame = frame_of(Case("", (1, 1), steps.shape), channels)
+    values = (steps / 255).astype(np.float32)  # a map pixel each: no two instruction sets round the index apart
+    found, expected = output(frame.shape, np.uint8), output(frame.shape, np.uint8)
+    axes = (stretch(steps.shape[0], steps.shape[0]), stretch(width, width))
+    for table, out in ((compiled, found), (kernels.table("scalar"), expected)):
+        table.overlay(frame, values, *axes, 0.0, 1.0, palette_of("random"), alpha, 0.5, out)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
