@@ -20,7 +20,7 @@ SOURCES = ["kernels/_cpu.pyx", *sorted(str(path.relative_to(ROOT)) for path in R
 
 # No -march=native and no -ffast-math: the files hold one #pragma per instruction set, and the table of kernels is
 # chosen at run time. GCPP_CFLAGS is for sanitizers and profilers.
-CFLAGS = ["-O3", "-fno-math-errno", "-Wall", "-Wextra", *os.environ.get("GCPP_CFLAGS", "").split()]
+CFLAGS = ["-O3", "-pthread", "-fno-math-errno", "-Wall", "-Wextra", *os.environ.get("GCPP_CFLAGS", "").split()]
 
 # Turing to Blackwell, with the boards: 87 Orin, 110 Thor. What a toolkit does not know is left out.
 CUDA_ARCHS = (75, 80, 86, 87, 89, 90, 100, 110, 120)
@@ -99,7 +99,7 @@ setup(
             ],
             include_dirs=["kernels", "kernels/cpu"],
             extra_compile_args=CFLAGS,
-            extra_link_args=os.environ.get("GCPP_LDFLAGS", "").split(),
+            extra_link_args=["-pthread", *os.environ.get("GCPP_LDFLAGS", "").split()],
             optional=True,
         )
     ],

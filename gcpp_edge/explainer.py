@@ -55,13 +55,13 @@ def load(
     device: "tensorrt", "cuda" (ONNX Runtime on an NVIDIA GPU), "cpu", or "auto" for the first of them that can be
     used; "cuda-tensorrt" is ONNX Runtime with its own TensorRT provider. The explainer's `backend` is its name, and
     `passed_over` says why those before it cannot. level: what is loaded at once, "map" or "guided"; the other is loaded
-    when first asked for. method: the default of its calls, else the file's. threads: 0 leaves the number to the
-    runtime. spin: waiting threads burn their cores for a lower latency. tf32: on a GPU, float32 products in TF32:
-    faster, and about three digits instead of seven. max_batch: the most frames that TensorRT takes at once, which must
-    know before it builds; it works through longer lists in parts. stream: the handle of your own CUDA stream: frames
-    are read after what it holds, and it waits for what is made. cuda_graph: ONNX Runtime on a GPU records the network
-    as a CUDA graph of its own, which it can where all of a network's nodes run there (with TensorRT the whole frame is
-    one anyway).
+    when first asked for. method: the default of its calls, else the file's. threads: of the runtime and, for large
+    pictures, of the kernels; 0 leaves the number to them. spin: waiting threads burn their cores for a lower latency.
+    tf32: on a GPU, float32 products in TF32: faster, and about three digits instead of seven. max_batch: the most
+    frames that TensorRT takes at once, which must know before it builds; it works through longer lists in parts.
+    stream: the handle of your own CUDA stream: frames are read after what it holds, and it waits for what is made.
+    cuda_graph: ONNX Runtime on a GPU records the network as a CUDA graph of its own, which it can where all of a
+    network's nodes run there (with TensorRT the whole frame is one anyway).
     Raises ModelError (NotExplainedError, ContractVersionError), MethodError, InputError, MissingDependencyError,
     DeviceError.
     """
@@ -125,7 +125,7 @@ class Explainer:
         _require_known_axes(file)
         choose_method(self._method, file.contract)
         chosen = BACKENDS[backend]
-        self._device = open_device(chosen.device, stream)
+        self._device = open_device(chosen.device, stream, options.threads)
         try:
             self._inference = self._device.perform(lambda: Inference(file, self._device, chosen.runtime, options))
             runtime = self._device.perform(lambda: self._inference.network(level).runtime.name)

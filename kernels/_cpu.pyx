@@ -63,12 +63,13 @@ cdef extern from "gcpp.h" nogil:
         gcpp_dtype out_dtype
 
     const gcpp_rows *gcpp_rows_for(const char *isa)
-    void gcpp_cam(const gcpp_rows *, const gcpp_cam_arguments *)
-    int gcpp_heatmap(const gcpp_rows *, const gcpp_map *, void *, gcpp_dtype, int32_t, int32_t)
-    int gcpp_overlay(const gcpp_rows *, const gcpp_map *, const gcpp_picture *, const uint8_t *, double, double,
+    int gcpp_cam(const gcpp_rows *, int32_t, const gcpp_cam_arguments *)
+    int gcpp_heatmap(const gcpp_rows *, int32_t, const gcpp_map *, void *, gcpp_dtype, int32_t, int32_t)
+    int gcpp_overlay(const gcpp_rows *, int32_t, const gcpp_map *, const gcpp_picture *, const uint8_t *, double, double,
                      const gcpp_picture *)
-    int gcpp_guided(const gcpp_rows *, const gcpp_map *, const void *, gcpp_dtype, float *, int32_t, int32_t, int32_t)
-    int gcpp_preprocess(const gcpp_rows *, const gcpp_preprocess_arguments *)
+    int gcpp_guided(const gcpp_rows *, int32_t, const gcpp_map *, const void *, gcpp_dtype, float *, int32_t, int32_t,
+                    int32_t)
+    int gcpp_preprocess(const gcpp_rows *, int32_t, const gcpp_preprocess_arguments *)
 
 BEST_FIRST = ("avx512vbmi", "avx512", "avx2", "scalar")
 
@@ -114,11 +115,13 @@ cdef class Buffer:
 
 
 cdef class Kernels:
-    """The kernels for one instruction set of available()."""
+    """The kernels for one instruction set of available(), on up to `threads` threads."""
 
     cdef const gcpp_rows *rows
+    cdef int32_t threads
 
-    def __cinit__(self, str isa):
+    def __cinit__(self, str isa, int32_t threads=1):
+        self.threads = threads
         self.rows = gcpp_rows_for(isa.encode())
         if self.rows is NULL:
             raise ValueError(f"instruction set {isa!r} is not one of {available()}")
@@ -143,8 +146,10 @@ cdef class Kernels:
         arguments.constant_gradients = _product(&g.view, g.view.ndim - a.view.ndim + 2) != arguments.positions
         arguments.relu = relu
         arguments.gradient_scale = gradient_scale
+        cdef int status
         with nogil:
-            gcpp_cam(self.rows, &arguments)
+            status = gcpp_cam(self.rows, self.threads, &arguments)
+        _raise_for(status)
 
     def range(self, map, zero_low, out):
         reference.range(map, zero_low, out)  # a small map: NumPy is as fast
@@ -157,7 +162,7 @@ cdef class Kernels:
         cdef gcpp_dtype dtype = DTYPES[out.dtype.char]
         cdef int status
         with nogil:
-            status = gcpp_heatmap(self.rows, &small, o.view.buf, dtype, o.size(0), o.size(1))
+            status = gcpp_heatmap(self.rows, self.threads, &small, o.view.buf, dtype, o.size(0), o.size(1))
         _raise_for(status)
 
     def overlay(self, frame, map, rows, columns, double low, double high, palette, double alpha, double dim, out, limits=None):
@@ -168,7 +173,7 @@ cdef class Kernels:
         cdef gcpp_picture source = _picture(f), destination = _picture(o)
         cdef int status
         with nogil:
-            status = gcpp_overlay(self.rows, &small, &source, <const uint8_t *>p.view.buf, alpha, dim, &destination)
+            status = gcpp_overlay(self.rows, self.threads, &small, &source, <const uint8_t *>p.view.buf, alpha, dim, &destination)
         _raise_for(status)
 
     def guided(self, map, rows, columns, double low, double high, image, out, limits=None):
@@ -180,7 +185,7 @@ cdef class Kernels:
         cdef int status
         with nogil:
             status = gcpp_guided(
-                self.rows, &small, i.view.buf, dtype, <float *>o.view.buf, o.size(0), o.size(1), o.size(2)
+                self.rows, self.threads, &small, i.view.buf, dtype, <float *>o.view.buf, o.size(0), o.size(1), o.size(2)
             )
         _raise_for(status)
 
@@ -205,7 +210,7 @@ cdef class Kernels:
         arguments.out_width = o.size(2)
         arguments.out_dtype = DTYPES[out.dtype.char]
         with nogil:
-            status = gcpp_preprocess(self.rows, &arguments)
+            status = gcpp_preprocess(self.rows, self.threads, &arguments)
         _raise_for(status)
 
 

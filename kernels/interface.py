@@ -42,7 +42,7 @@ class Implementation(Protocol):
 
 @dataclass(frozen=True)
 class KernelTable:
-    """The kernels for one instruction set. Every one checks its arguments and works within one thread.
+    """The kernels for one instruction set. Every one checks its arguments and is done when it returns.
 
     All raise ShapeError for arrays that do not fit; the C ones release the GIL. Empty arrays are fine. NaN and
     infinities never crash: cam carries NaN through to the map, and a map that is NaN shows as 0.

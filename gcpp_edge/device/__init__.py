@@ -83,13 +83,14 @@ class Device(Protocol):
 DEVICES = {"cpu": "gcpp_edge.device.host", "cuda": "gcpp_edge.device.cuda"}
 
 
-def open_device(name: str, stream: int | None = None) -> Device:
+def open_device(name: str, stream: int | None = None, threads: int = 1) -> Device:
     """The device of this name.
 
     stream: of a GPU, the handle of the caller's stream: what the device does comes after what that stream holds, and
-    that stream waits for it. Raises InputError for an unknown name, MissingDependencyError, DeviceError.
+    that stream waits for it. threads: of the host, how many may work on one large picture; 0 leaves the number to it.
+    Raises InputError for an unknown name, MissingDependencyError, DeviceError.
     """
     if name not in DEVICES:
         raise InputError(f"Unknown device {name!r}. Known: {', '.join(DEVICES)}.")
-    opener: Callable[[int | None], Device] = import_module(DEVICES[name]).open_device
-    return opener(stream)
+    opener: Callable[[int | None, int], Device] = import_module(DEVICES[name]).open_device
+    return opener(stream, threads)

@@ -33,12 +33,12 @@ SLOTS = 2
 _log = logging.getLogger(__name__)
 
 
-def open_device(stream: int | None = None) -> CudaDevice:
+def open_device(stream: int | None = None, threads: int = 1) -> CudaDevice:
     """The first GPU that CUDA_VISIBLE_DEVICES leaves.
 
     stream: the handle of a caller's stream. What the device does then comes after what that stream holds, and that
-    stream waits for it: for callers that write frames there, or read buffers.
-    Raises DeviceError, DeviceMemoryError, MissingDependencyError.
+    stream waits for it: for callers that write frames there, or read buffers. threads: of the host, which has no part
+    in this. Raises DeviceError, DeviceMemoryError, MissingDependencyError.
     """
     from gcpp_edge.device.pycuda_driver import open_pycuda_driver
     from gcpp_edge.kernels.cuda_image import image

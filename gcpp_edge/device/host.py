@@ -8,27 +8,30 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gcpp_edge.kernels import table
+from gcpp_edge.kernels import MAX_THREADS, table
 
 T = TypeVar("T")
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
-def open_device(stream: int | None = None) -> HostDevice:
+def open_device(stream: int | None = None, threads: int = 1) -> HostDevice:
     """The host, which has no streams."""
-    return HostDevice()
+    return HostDevice(threads)
 
 
 class HostDevice:
-    """Buffers in main memory, work at once on the caller's thread. GCPP_ISA chooses the kernels."""
+    """Buffers in main memory, work at once on the caller's thread, with helpers for large pictures up to `threads`.
+
+    GCPP_ISA chooses the kernels. threads: 0 for as many as there are cores, up to 4.
+    """
 
     name = memory = "cpu"
     stream = 0
     synchronous = True
     slots = 1
 
-    def __init__(self) -> None:
-        self.kernels = table()
+    def __init__(self, threads: int = 1) -> None:
+        self.kernels = table(threads=min(threads, MAX_THREADS))
 
     def perform(self, work: Callable[[], T]) -> T:
         """At once."""

@@ -1,8 +1,10 @@
 #include "lines.h"
 
-size_t gcpp_columns_bytes(int32_t count)
+enum { PLAIN_PARTS = 3, LOAD_PARTS = 4 };
+
+size_t gcpp_columns_bytes(int32_t count, int32_t pixel_bytes)
 {
-    return 7 * sizeof(int32_t) * (size_t)count;
+    return (size_t)(pixel_bytes ? PLAIN_PARTS + LOAD_PARTS : PLAIN_PARTS) * sizeof(int32_t) * (size_t)count;
 }
 
 /* A load of 32 bits at the pixel would leave the row at its end: it starts earlier there, and the pixel is shifted down. */
@@ -16,22 +18,22 @@ static void set_vector_load(int32_t pixel, int32_t pixel_bytes, int32_t row_byte
 
 gcpp_columns gcpp_columns_of(const gcpp_axis *axis, int32_t source_size, int32_t pixel_bytes, void *scratch)
 {
-    const int32_t count = axis->stop - axis->start;
-    int32_t *part = scratch;
-    int32_t *const first = part, *const second = part + count;
-    float *const share = (float *)(part + 2 * (size_t)count);
-    part += 3 * (size_t)count;
-    for (int32_t i = 0; i < count; i++) {
-        const gcpp_taps taps = gcpp_taps_at(axis, axis->start + i, source_size);
+    const size_t count = (size_t)(axis->stop - axis->start);
+    int32_t *const first = scratch, *const second = first + count;
+    float *const share = (float *)(void *)(second + count);
+    int32_t *const load = pixel_bytes ? second + 2 * count : first; /* where there are none, nobody looks */
+    const size_t step = pixel_bytes ? count : 0;
+    for (size_t i = 0; i < count; i++) {
+        const gcpp_taps taps = gcpp_taps_at(axis, axis->start + (int32_t)i, source_size);
         first[i] = taps.first;
         second[i] = taps.second;
         share[i] = taps.share;
-        set_vector_load(taps.first, pixel_bytes, source_size * pixel_bytes, part + i, part + count + i);
-        set_vector_load(taps.second, pixel_bytes, source_size * pixel_bytes, part + 2 * (size_t)count + i,
-                        part + 3 * (size_t)count + i);
+        if (!pixel_bytes)
+            continue;
+        set_vector_load(taps.first, pixel_bytes, source_size * pixel_bytes, load + i, load + step + i);
+        set_vector_load(taps.second, pixel_bytes, source_size * pixel_bytes, load + 2 * step + i, load + 3 * step + i);
     }
-    return (gcpp_columns){first,        second, share, count, part, part + count, part + 2 * (size_t)count,
-                          part + 3 * (size_t)count};
+    return (gcpp_columns){first, second, share, (int32_t)count, load, load + step, load + 2 * step, load + 3 * step};
 }
 
 void gcpp_line_pair_load(gcpp_line_pair *lines, gcpp_taps taps, gcpp_line_source source, const void *context)

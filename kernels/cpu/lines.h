@@ -5,7 +5,7 @@
 #include "rows.h"
 
 /* Bytes of scratch that a table for `count` columns needs. */
-size_t gcpp_columns_bytes(int32_t count);
+size_t gcpp_columns_bytes(int32_t count, int32_t pixel_bytes);
 
 /* The table for the seen columns of an axis, in `scratch`. pixel_bytes: of a pixel that is loaded as 32 bits; a row
  * holds source_size of them. 0 where no such loads are made. */

@@ -4,6 +4,7 @@
 
 #include "half.h"
 #include "lines.h"
+#include "pool.h"
 
 enum { MAX_PLANES = 4, FROM_FILL = -1 /* not a plane: a constant pixel value */ };
 
@@ -15,7 +16,8 @@ typedef struct {
     const gcpp_rows *rows;
     const gcpp_preprocess_arguments *arguments;
     gcpp_columns columns;
-    gcpp_line_pair lines;
+    int32_t threads, bands; /* bands of rows */
+    float *lines;    /* of every thread: two rows, of MAX_PLANES planes */
     gcpp_pixels pixels;
     gcpp_pixel_layout layout;
     const char *letters; /* of the planes */
@@ -74,30 +76,42 @@ static void choose_format(picture_source *self)
                                                       : self->rows->pixels_packed;
 }
 
-static int picture_open(picture_source *self, const gcpp_rows *rows, const gcpp_preprocess_arguments *arguments)
+static size_t element_bytes(const gcpp_preprocess_arguments *arguments)
+{
+    return arguments->out_dtype == GCPP_FLOAT32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+/* Bytes that are read and written, whichever are fewer: all of the frame, or two of its rows for each row of `out`. */
+static size_t bytes_moved(const picture_source *self)
+{
+    const gcpp_preprocess_arguments *const arguments = self->arguments;
+    const size_t out_rows = (size_t)arguments->out_height, frame_rows = (size_t)arguments->height;
+    const size_t read = (frame_rows < 2 * out_rows ? frame_rows : 2 * out_rows) * (size_t)self->layout.row_bytes;
+    return read + out_rows * (size_t)arguments->out_width * strlen(color_letters[arguments->color]) * element_bytes(arguments);
+}
+
+static int picture_open(picture_source *self, const gcpp_rows *rows, int32_t threads,
+                        const gcpp_preprocess_arguments *arguments)
 {
     const int32_t seen = arguments->columns.stop - arguments->columns.start;
-    const size_t line = MAX_PLANES * (size_t)seen;
-    char *const scratch = malloc(gcpp_columns_bytes(seen) + 2 * line * sizeof(float) + 1);
-    if (!scratch)
-        return GCPP_NO_MEMORY;
-    float *const floats = (float *)(void *)(scratch + gcpp_columns_bytes(seen));
     self->rows = rows;
     self->arguments = arguments;
     choose_format(self);
+    self->threads = gcpp_useful_threads(threads, bytes_moved(self));
+    self->bands = gcpp_parts_for(self->threads);
+    const size_t table = gcpp_columns_bytes(seen, self->layout.pixel_bytes);
+    const size_t floats = (size_t)self->threads * 2 * MAX_PLANES * (size_t)seen;
+    char *const scratch = malloc(table + floats * sizeof(float) + 1);
+    if (!scratch)
+        return GCPP_NO_MEMORY;
     self->columns = gcpp_columns_of(&arguments->columns, arguments->width, self->layout.pixel_bytes, scratch);
-    self->lines = (gcpp_line_pair){{-1, -1}, {floats, floats + line}};
+    self->lines = (float *)(void *)(scratch + table);
     return GCPP_OK;
 }
 
 static void picture_close(picture_source *self)
 {
     free((void *)self->columns.first); /* the head of the scratch block */
-}
-
-static size_t element_bytes(const gcpp_preprocess_arguments *arguments)
-{
-    return arguments->out_dtype == GCPP_FLOAT32 ? sizeof(float) : sizeof(uint16_t);
 }
 
 /* `count` pixels of one value, as the network's channel `channel` takes them. */
@@ -114,7 +128,7 @@ static void paint(const gcpp_preprocess_arguments *arguments, int32_t channel, f
 }
 
 /* The seen columns of one row of one channel, from the two loaded frame rows. */
-static void write_seen(const picture_source *self, int32_t channel, gcpp_taps taps, void *out)
+static void write_seen(const picture_source *self, const gcpp_line_pair *lines, int32_t channel, gcpp_taps taps, void *out)
 {
     const gcpp_preprocess_arguments *const arguments = self->arguments;
     const int32_t count = self->columns.count;
@@ -125,13 +139,14 @@ static void write_seen(const picture_source *self, int32_t channel, gcpp_taps ta
         paint(arguments, channel, 255, out, count);
         return;
     }
-    const float *const upper = self->lines.row[0] + (ptrdiff_t)plane * count;
-    const float *const lower = self->lines.row[taps.second != taps.first] + (ptrdiff_t)plane * count;
+    const float *const upper = lines->row[0] + (ptrdiff_t)plane * count;
+    const float *const lower = lines->row[taps.second != taps.first] + (ptrdiff_t)plane * count;
     finish(upper, lower, taps.share, arguments->scale[channel], arguments->bias[channel], out, count);
 }
 
 /* One row of one channel: letterbox, picture, letterbox. */
-static void write_row(const picture_source *self, int32_t channel, int32_t y, int is_seen, gcpp_taps taps)
+static void write_row(const picture_source *self, const gcpp_line_pair *lines, int32_t channel, int32_t y, int is_seen,
+                      gcpp_taps taps)
 {
     const gcpp_preprocess_arguments *const arguments = self->arguments;
     const int32_t width = arguments->out_width;
@@ -142,27 +157,38 @@ static void write_row(const picture_source *self, int32_t channel, int32_t y, in
     const float fill = arguments->fill[channel];
     paint(arguments, channel, fill, row, start);
     if (start < stop)
-        write_seen(self, channel, taps, row + (size_t)start * element);
+        write_seen(self, lines, channel, taps, row + (size_t)start * element);
     paint(arguments, channel, fill, row + (size_t)stop * element, width - stop);
 }
 
-int gcpp_preprocess(const gcpp_rows *rows, const gcpp_preprocess_arguments *arguments)
+static void write_band(void *context, int32_t part, int32_t slot)
 {
+    const picture_source *const self = context;
+    const gcpp_preprocess_arguments *const arguments = self->arguments;
     const int32_t channels = (int32_t)strlen(color_letters[arguments->color]);
-    picture_source self;
-    memset(&self, 0, sizeof self);
-    if (picture_open(&self, rows, arguments) != GCPP_OK)
-        return GCPP_NO_MEMORY;
-    for (int32_t y = 0; y < arguments->out_height; y++) {
+    const int32_t stop = gcpp_part_start(part + 1, self->bands, arguments->out_height);
+    const size_t line = MAX_PLANES * (size_t)self->columns.count;
+    float *const floats = self->lines + (size_t)slot * 2 * line;
+    gcpp_line_pair lines = {{-1, -1}, {floats, floats + line}};
+    for (int32_t y = gcpp_part_start(part, self->bands, arguments->out_height); y < stop; y++) {
         const int is_seen = y >= arguments->rows.start && y < arguments->rows.stop;
         gcpp_taps taps = {0, 0, 0};
         if (is_seen) {
             taps = gcpp_taps_at(&arguments->rows, y, arguments->height);
-            gcpp_line_pair_load(&self.lines, taps, read_row, &self);
+            gcpp_line_pair_load(&lines, taps, read_row, self);
         }
         for (int32_t channel = 0; channel < channels; channel++)
-            write_row(&self, channel, y, is_seen, taps);
+            write_row(self, &lines, channel, y, is_seen, taps);
     }
+}
+
+int gcpp_preprocess(const gcpp_rows *rows, int32_t threads, const gcpp_preprocess_arguments *arguments)
+{
+    picture_source self;
+    memset(&self, 0, sizeof self);
+    if (picture_open(&self, rows, threads, arguments) != GCPP_OK)
+        return GCPP_NO_MEMORY;
+    gcpp_in_parts(self.threads, self.bands, write_band, &self);
     picture_close(&self);
     return GCPP_OK;
 }

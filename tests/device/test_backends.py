@@ -42,10 +42,10 @@ def test_what_was_asked_for_by_name_passes_nothing_over(shared_model) -> None:
 
 
 def test_a_gpu_that_cannot_be_opened_is_passed_over_with_its_reason(shared_model, monkeypatch, caplog) -> None:
-    def no_device(name, stream):
+    def no_device(name, stream, threads):
         if name == "cuda":
             raise DeviceError("the GPU was lost")
-        return real(name, stream)
+        return real(name, stream, threads)
 
     real = gcpp_edge.explainer.open_device
     monkeypatch.setattr(gcpp_edge.explainer, "open_device", no_device)
@@ -66,7 +66,7 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_is_one_line(shared_model, mon
 def test_a_gpu_that_was_asked_for_is_not_replaced(shared_model, monkeypatch) -> None:
     can_try(monkeypatch, "cuda")
 
-    def no_device(name, stream):
+    def no_device(name, stream, threads):
         raise DeviceError("the GPU was lost")
 
     monkeypatch.setattr(gcpp_edge.explainer, "open_device", no_device)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from fake_driver import FakeDriver
 
+import gcpp_edge
+from gcpp_edge import kernels
 from gcpp_edge.device import open_device
 from gcpp_edge.device.cuda import open_on
 from gcpp_edge.errors import DeviceError, InputError, MissingDependencyError
-from gcpp_edge.kernels import available
 
 
 class NoKernels:
@@ -93,7 +94,7 @@ def test_host_buffers_begin_on_a_cache_line() -> None:
         assert device.allocate((size,), np.dtype(np.float16)).ctypes.data % 64 == 0
 
 
-@pytest.mark.parametrize("isa", available())
+@pytest.mark.parametrize("isa", kernels.available())
 def test_the_environment_chooses_the_kernels(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GCPP_ISA", isa)
     assert open_device("cpu").kernels.isa == isa
@@ -102,3 +103,13 @@ def test_the_environment_chooses_the_kernels(isa: str, monkeypatch: pytest.Monke
 def test_an_unknown_device_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="Unknown device 'tpu'. Known: cpu, cuda"):
         open_device("tpu")
+
+
+@pytest.mark.parametrize("threads, used", [(1, 1), (2, 2), (0, kernels.default_threads()), (1000, kernels.MAX_THREADS)])
+def test_the_host_gives_its_kernels_so_many_threads(threads, used) -> None:
+    assert open_device("cpu", None, threads).kernels is kernels.table(threads=used)
+
+
+def test_an_explainers_threads_are_its_kernels_too(shared_model) -> None:
+    with gcpp_edge.load(shared_model.path, device="cpu", threads=2) as explainer:
+        assert explainer._device.kernels is kernels.table(threads=2)

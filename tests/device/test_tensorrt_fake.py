@@ -420,7 +420,7 @@ class HostAsGpu(HostDevice):
 @pytest.mark.parametrize("guided", [False, True])
 def test_an_explanation_is_that_of_the_cpu(fake, shared_model, random_frame, monkeypatch, guided: bool) -> None:
     devices = {"cuda": HostAsGpu, "cpu": HostDevice}
-    monkeypatch.setattr("gcpp_edge.explainer.open_device", lambda name, stream: devices[name]())
+    monkeypatch.setattr("gcpp_edge.explainer.open_device", lambda name, stream, threads: devices[name]())
     monkeypatch.setitem(BACKENDS, "tensorrt", BACKENDS["tensorrt"]._replace(why_not=lambda: ""))
     with (
         gcpp_edge.load(shared_model.path, device="tensorrt") as on_gpu,

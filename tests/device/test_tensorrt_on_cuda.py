@@ -32,7 +32,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
         return fake.driver
 
     device: Any = types.ModuleType("a cuda device")
-    device.open_device = lambda stream: open_on(open_driver, lambda _: b"image", cuda_table.CudaKernels, stream)
+    device.open_device = lambda stream, threads: open_on(
+        open_driver, lambda _: b"image", cuda_table.CudaKernels, stream
+    )
     monkeypatch.setitem(sys.modules, "tensorrt", fake.module())
     monkeypatch.setitem(sys.modules, "a_cuda_device", device)
     monkeypatch.setitem(DEVICES, "cuda", "a_cuda_device")

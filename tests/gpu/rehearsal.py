@@ -47,7 +47,7 @@ def prepare() -> None:
             return Enqueued(*self._opened, device)
 
     device: Any = types.ModuleType("rehearsed device")
-    device.open_device = lambda stream: open_on(
+    device.open_device = lambda stream, threads: open_on(
         lambda: FakeDriver(emulator.launch), lambda _: b"image", CudaKernels, stream
     )
     runtime: Any = types.ModuleType("rehearsed runtime")
