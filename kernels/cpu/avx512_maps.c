@@ -54,9 +54,9 @@ static void gcpp_value_u8_avx512(const float *upper, const float *lower, float s
         .blend_u8 = blend,                                                                       \
         .multiply_f32 = gcpp_multiply_f32_avx2,                                                  \
         .multiply_f16 = gcpp_multiply_f16_avx2,                                                  \
-        .pixels_packed = gcpp_pixels_packed_u8_avx2,                                             \
+        .pixels_packed = gcpp_pixels_packed_u8_avx512,                                           \
         .pixels_gray16 = gcpp_pixels_gray_u16_avx2,                                              \
-        .pixels_nv12 = gcpp_pixels_nv12_u8_avx2,                                                 \
+        .pixels_nv12 = gcpp_pixels_nv12_u8_avx512,                                               \
         .finish_f32 = gcpp_finish_f32_avx2,                                                      \
         .finish_f16 = gcpp_finish_f16_avx2,                                                      \
     }

@@ -27,4 +27,19 @@ void gcpp_finish_f32_scalar(const float *upper, const float *lower, float share,
 void gcpp_finish_f16_scalar(const float *upper, const float *lower, float share, float scale, float bias, void *out,
                             int32_t count);
 
+/* The columns from `start` on, for the code that finishes a row. */
+static inline gcpp_columns columns_from(const gcpp_columns *columns, int32_t start)
+{
+    return (gcpp_columns){columns->first + start,
+                          columns->second + start,
+                          columns->share + start,
+                          columns->count - start,
+                          columns->first_offset + start,
+                          columns->first_shift + start,
+                          columns->second_offset + start,
+                          columns->second_shift + start,
+                          columns->pair_offset + start,
+                          columns->pair_shift + start};
+}
+
 #endif
