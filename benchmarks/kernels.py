@@ -45,6 +45,7 @@ def jobs_of(case: Case, memory: Memory, threads: int) -> dict[str, Job]:
         if isa != "numpy" or case.read + case.written < SLOW_BYTES:
             jobs[isa] = partial(case.run, kernels.table(isa).implementation)
     jobs["cold"] = jobs[best]
+    jobs["threads"] = partial(case.run, kernels.table(best, threads).implementation)
     jobs["checked"] = partial(case.run, kernels.table(best))
     if case.opencv:
         jobs["opencv"] = with_opencv_threads(case.opencv, 1)
@@ -109,7 +110,8 @@ def require_same(case: Case) -> None:
 
 def result_of(case: Case, ms: dict[str, float]) -> dict[str, object]:
     best, bytes = kernels.available()[0], case.read + case.written
-    ratios = {name: round(ms[name] / ms[best], 2) for name in ("opencv", "opencv, threads") if name in ms}
+    beside = {"opencv": best, "opencv, threads": "threads"}
+    ratios = {name: round(ms[name] / ms[ours], 2) for name, ours in beside.items() if name in ms}
     return {
         "name": case.name,
         "read": case.read,
@@ -119,6 +121,7 @@ def result_of(case: Case, ms: dict[str, float]) -> dict[str, object]:
         "gigabytes_per_second": {name: round(bytes / ms[name] / 1e6, 1) for name in ("limit", "cold limit", best)},
         "share": {isa: round(ms["limit"] / ms[isa], 2) for isa in kernels.available() if isa in ms},
         "cold_share": round(ms["cold limit"] / ms["cold"], 2),
+        "speedup": {"limit": round(ms["limit"] / ms["limit, threads"], 2), best: round(ms[best] / ms["threads"], 2)},
         "checks_us": round(1000 * (ms["checked"] - ms[best]), 1),
         "ratio": ratios,
     }
