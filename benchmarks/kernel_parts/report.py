@@ -9,7 +9,7 @@ NAME_WIDTH = 58
 
 
 def print_table(results: list[dict[str, Any]], threads: int, head: bool) -> None:
-    """Times in ms, then the best kernel: its share of the limit, warm and cold, its speedup, and OpenCV's time over its."""
+    """Times in ms, then of the best kernel its share of the limit, warm and cold, its speedup, and OpenCV over it."""
     for result in results:
         best, ms = result["best"], result["ms"]
         isas = [isa for isa in result["share"] if isa != "numpy"]
