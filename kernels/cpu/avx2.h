@@ -32,8 +32,8 @@ static inline __m256 load8_f16(const uint16_t *values)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)values));
 }
 
-/* 64 bits from each of four places, aligned in no way. One by one: a gather takes longer (overlay of 1080p: 1.06 ms with
- * gathers, 0.93 so), and much longer on processors that guard it against leaks. */
+/* 64 bits from each of four places, aligned in no way. One by one: a gather takes longer (overlay of 1080p: 1.06 ms
+ * with gathers, 0.93 so), and much longer on processors that guard it against leaks. */
 static inline __m256i load4_i64(const void *a, const void *b, const void *c, const void *d)
 {
     const __m128d low = _mm_castsi128_pd(_mm_loadl_epi64((const __m128i *)a));

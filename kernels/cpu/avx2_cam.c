@@ -10,6 +10,7 @@
 #include "half.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+#define FOUR_TIMES _Pragma("GCC unroll 4") /* else what is kept for each of four channels goes through memory */
 
 enum { LEAST_POSITIONS = LANES /* tail_f16 needs a whole vector */ };
 
@@ -136,23 +137,40 @@ static ALWAYS_INLINE __m256 numerator8(__m256 gradient, gcpp_rule rule)
     return rule == GCPP_GRADCAM_PLUS_PLUS ? _mm256_max_ps(_mm256_setzero_ps(), gradient) : gradient;
 }
 
-/* `sum` and what twice eight positions add to the weight of their channel (Eq. 3, 5, 29), as one fraction of two. */
-static ALWAYS_INLINE vector add_quick_terms(vector sum, vector one, vector other, vector clamped, gcpp_rule rule,
-                                            suspicion *found)
+/* Of terms that are being added up: sums of fractions are fractions, and one inverse serves for four. */
+typedef struct {
+    __m256 numerator, denominator;
+} fraction;
+
+/* What two times 8 positions add to the weight of their channel (Eq. 3, 5, 29). */
+static ALWAYS_INLINE fraction fraction_of(vector one, vector other, vector clamped, gcpp_rule rule, suspicion *found)
 {
-    if (rule == GCPP_GRADCAM)
-        return _mm256_add_ps(sum, _mm256_add_ps(one, other));
     const __m256 two = _mm256_set1_ps(2);
+    if (rule == GCPP_GRADCAM)
+        return (fraction){_mm256_add_ps(one, other), two};
     const __m256 d = _mm256_fmadd_ps(clamped, one, two), e = _mm256_fmadd_ps(clamped, other, two);
-    const __m256 denominator = _mm256_mul_ps(d, e);
-    const __m256 estimate = _mm256_rcp_ps(denominator);
-    const __m256 numerator =
-        _mm256_fmadd_ps(numerator8(one, rule), e, _mm256_mul_ps(numerator8(other, rule), d));
-    found->largest = _mm256_max_ps(size8(denominator), found->largest);
     if (rule == GCPP_GRADCAM_PLUS_PLUS_SIGNED)
         found->pole = _mm256_or_ps(found->pole, _mm256_or_ps(is_pole8(d), is_pole8(e)));
-    const __m256 newton = _mm256_fnmadd_ps(denominator, estimate, two);
-    return _mm256_fmadd_ps(_mm256_mul_ps(numerator, estimate), newton, sum);
+    return (fraction){_mm256_fmadd_ps(numerator8(one, rule), e, _mm256_mul_ps(numerator8(other, rule), d)),
+                      _mm256_mul_ps(d, e)};
+}
+
+static ALWAYS_INLINE fraction fraction_sum(fraction f, fraction g, gcpp_rule rule)
+{
+    if (rule == GCPP_GRADCAM)
+        return (fraction){_mm256_add_ps(f.numerator, g.numerator), f.denominator};
+    return (fraction){_mm256_fmadd_ps(f.numerator, g.denominator, _mm256_mul_ps(g.numerator, f.denominator)),
+                      _mm256_mul_ps(f.denominator, g.denominator)};
+}
+
+static ALWAYS_INLINE vector add_fraction(vector sum, fraction f, gcpp_rule rule, suspicion *found)
+{
+    if (rule == GCPP_GRADCAM)
+        return _mm256_add_ps(sum, f.numerator);
+    const __m256 estimate = _mm256_rcp_ps(f.denominator);
+    const __m256 newton = _mm256_fnmadd_ps(f.denominator, estimate, _mm256_set1_ps(2));
+    found->largest = _mm256_max_ps(size8(f.denominator), found->largest);
+    return _mm256_fmadd_ps(_mm256_mul_ps(f.numerator, estimate), newton, sum);
 }
 
 /* The same of eight positions by division; poles are 0, and counted. */

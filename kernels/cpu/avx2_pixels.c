@@ -4,10 +4,12 @@
 
 #include "avx2_rows.h"
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 enum { VECTOR_BYTES = 4, PAIR_BYTES = 8 /* what one lane loads: a shorter row is left to the scalar code */ };
 
-/* Eight pixels of up to 16 bits, each in the low bits of its lane with its neighbour above it, which is the column's second
- * pixel or has no share. No load leaves the row (gcpp_columns). */
+/* Eight pixels of up to 16 bits, each in the low bits of its lane with its neighbour above it, which is the column's
+ * second pixel or has no share. No load leaves the row (gcpp_columns). */
 static inline __m256i gather_pixels8(const uint8_t *row, const int32_t *offset, const int32_t *shift)
 {
     const __m256i loaded = _mm256_i32gather_epi32((const int *)(const void *)row, load8_i32(offset), 1);
@@ -37,7 +39,8 @@ static inline __m256i low_halves8(__m256i one, __m256i other)
     return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(one), _mm256_castsi256_ps(other), 0x88));
 }
 
-static inline __attribute__((always_inline)) pairs8 load_pairs8(const uint8_t *row, const int32_t *offset, const int32_t *shift, int32_t pixel_bits)
+static ALWAYS_INLINE pairs8 load_pairs8(const uint8_t *row, const int32_t *offset, const int32_t *shift,
+                                        int32_t pixel_bits)
 {
     /* in the order that brings the pixels into theirs when low halves are taken within 128 bits */
     const __m256i shifts = load8_i32(shift);
@@ -62,10 +65,9 @@ static int32_t pixels_of_bytes(const uint8_t *row, const gcpp_pixel_layout *layo
 }
 
 /* pixel_bytes and planes are constants where this is inlined: shifts by them are then cheap. */
-static inline __attribute__((always_inline)) int32_t pixels_of_color(const uint8_t *row, int32_t row_bytes,
-                                                                     int32_t pixel_bytes, int32_t planes,
-                                                                     const gcpp_columns *columns, float *out,
-                                                                     ptrdiff_t stride)
+static ALWAYS_INLINE int32_t pixels_of_color(const uint8_t *row, int32_t row_bytes, int32_t pixel_bytes,
+                                             int32_t planes, const gcpp_columns *columns, float *out,
+                                             ptrdiff_t stride)
 {
     int32_t i = 0;
     for (; row_bytes >= PAIR_BYTES && i + LANES <= columns->count; i += LANES) {
@@ -119,7 +121,7 @@ static inline __m256 byte_range8(__m256 value)
     return _mm256_min_ps(_mm256_max_ps(value, _mm256_setzero_ps()), _mm256_set1_ps(255));
 }
 
-/* U and V of eight pixels, which are those of the even pixel at x or before it, and those of the next two above them. */
+/* U and V of eight pixels, those of the even pixel at x or before it, and above them those of the next two pixels. */
 static inline __m256i gather_chroma8(const uint8_t *chroma, __m256i x, int32_t row_bytes)
 {
     const __m256i start = _mm256_andnot_si256(_mm256_set1_epi32(1), x);

@@ -9,6 +9,7 @@
 #include "half.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+#define FOUR_TIMES _Pragma("GCC unroll 4") /* else what is kept for each of four channels goes through memory */
 
 enum { LEAST_POSITIONS = 1 };
 
@@ -117,22 +118,40 @@ static ALWAYS_INLINE __m512 numerator16(__m512 gradient, gcpp_rule rule)
     return rule == GCPP_GRADCAM_PLUS_PLUS ? _mm512_max_ps(_mm512_setzero_ps(), gradient) : gradient;
 }
 
-/* `sum` and what twice sixteen positions add to the weight of their channel (Eq. 3, 5, 29), as one fraction of two. */
-static ALWAYS_INLINE vector add_quick_terms(vector sum, vector one, vector other, vector clamped, gcpp_rule rule,
-                                            suspicion *found)
+/* Of terms that are being added up: sums of fractions are fractions, and one inverse serves for four. */
+typedef struct {
+    __m512 numerator, denominator;
+} fraction;
+
+/* What two times 16 positions add to the weight of their channel (Eq. 3, 5, 29). */
+static ALWAYS_INLINE fraction fraction_of(vector one, vector other, vector clamped, gcpp_rule rule, suspicion *found)
 {
-    if (rule == GCPP_GRADCAM)
-        return _mm512_add_ps(sum, _mm512_add_ps(one, other));
     const __m512 two = _mm512_set1_ps(2);
+    if (rule == GCPP_GRADCAM)
+        return (fraction){_mm512_add_ps(one, other), two};
     const __m512 d = _mm512_fmadd_ps(clamped, one, two), e = _mm512_fmadd_ps(clamped, other, two);
-    const __m512 denominator = _mm512_mul_ps(d, e);
-    const __m512 estimate = _mm512_rcp14_ps(denominator);
-    const __m512 numerator =
-        _mm512_fmadd_ps(numerator16(one, rule), e, _mm512_mul_ps(numerator16(other, rule), d));
     if (rule == GCPP_GRADCAM_PLUS_PLUS_SIGNED)
         *found = (suspicion)(*found | is_pole16(d) | is_pole16(e));
-    const __m512 newton = _mm512_fnmadd_ps(denominator, estimate, two);
-    return _mm512_fmadd_ps(_mm512_mul_ps(numerator, estimate), newton, sum);
+    return (fraction){_mm512_fmadd_ps(numerator16(one, rule), e, _mm512_mul_ps(numerator16(other, rule), d)),
+                      _mm512_mul_ps(d, e)};
+}
+
+static ALWAYS_INLINE fraction fraction_sum(fraction f, fraction g, gcpp_rule rule)
+{
+    if (rule == GCPP_GRADCAM)
+        return (fraction){_mm512_add_ps(f.numerator, g.numerator), f.denominator};
+    return (fraction){_mm512_fmadd_ps(f.numerator, g.denominator, _mm512_mul_ps(g.numerator, f.denominator)),
+                      _mm512_mul_ps(f.denominator, g.denominator)};
+}
+
+static ALWAYS_INLINE vector add_fraction(vector sum, fraction f, gcpp_rule rule, suspicion *found)
+{
+    if (rule == GCPP_GRADCAM)
+        return _mm512_add_ps(sum, f.numerator);
+    const __m512 estimate = _mm512_rcp14_ps(f.denominator);
+    const __m512 newton = _mm512_fnmadd_ps(f.denominator, estimate, _mm512_set1_ps(2));
+    (void)found;
+    return _mm512_fmadd_ps(_mm512_mul_ps(f.numerator, estimate), newton, sum);
 }
 
 /* The same of sixteen positions by division; poles are 0, and counted. */

@@ -1,8 +1,8 @@
 /* Blending with AVX-512 VBMI: the palette stays in registers, and 64 pixels are looked up at once.
  *
- * A color is two bytes, in 8.8 fixed point. Its bytes come from tables of 256, by two permutations of 128 each; then those
- * of 64 pixels, blue, green and red apart, are brought into the order of the frame. Arithmetic is on 16-bit lanes, even
- * and odd bytes apart, and the same as everywhere: bits are those of the scalar code.
+ * A color is two bytes, in 8.8 fixed point. Its bytes come from tables of 256, by two permutations of 128 each; then
+ * those of 64 pixels, blue, green and red apart, are brought into the order of the frame. Arithmetic is on 16-bit lanes,
+ * even and odd bytes apart, and the same as everywhere: bits are those of the scalar code.
  */
 #if defined(__x86_64__)
 #define GCPP_AVX512_VBMI
@@ -40,8 +40,8 @@ static ALWAYS_INLINE __m512i look_up(const table256 *table, __m512i index)
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), below, above);
 }
 
-/* Where the bytes of an interleaved vector come from: pixel of the first two planes (64 and more: the second), and of the
- * third with the lanes that take it. */
+/* Where the bytes of an interleaved vector come from: pixel of the first two planes (64 and more: the second), and of
+ * the third with the lanes that take it. */
 typedef struct {
     uint8_t pair[64], third[64];
     uint64_t takes_third;
@@ -108,7 +108,7 @@ void gcpp_blend_u8_avx512vbmi(const uint8_t *frame, int32_t channels, const uint
                               int32_t keep, uint8_t *out, int32_t count)
 {
     const gcpp_palette *const palette = (const gcpp_palette *)(const void *)colors; /* they are its first member */
-    const __m512i keeps = _mm512_set1_epi16((short)(keep < 65535 ? keep : 65535)); /* after rounding the same as 65536 */
+    const __m512i keeps = _mm512_set1_epi16((short)(keep < 65535 ? keep : 65535)); /* rounded, the same as 65536 */
     table256 tables[3][2];
     int32_t i = 0;
     if (channels != 3) {

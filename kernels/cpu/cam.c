@@ -1,7 +1,7 @@
 /* cam over a batch: one map at a time, by the function for the dtypes at hand; large ones in blocks of channels.
  *
- * How a map is cut depends on its size alone, and blocks are added in their order, so that any number of threads gives the
- * same bits.
+ * How a map is cut depends on its size alone, and blocks are added in their order, so that any number of threads gives
+ * the same bits.
  */
 #include <stdlib.h>
 
@@ -13,9 +13,9 @@ enum { BLOCK_ELEMENTS = 1 << 17 /* 512 KiB of float32: much more than waking a t
 typedef struct {
     const gcpp_cam_arguments *arguments;
     gcpp_cam_map map;
-    int32_t blocks;   /* of channels, to each map */
-    float *sums;      /* maps x blocks x positions, where there are several blocks */
-    int64_t *poles;   /* maps x blocks */
+    int32_t blocks; /* of channels, to each map */
+    float *sums;    /* maps x blocks x positions, where there are several blocks */
+    int64_t *poles; /* maps x blocks */
 } cam_call;
 
 static size_t size_of(gcpp_dtype dtype)
@@ -40,11 +40,11 @@ static void map_block(void *context, int32_t part, int32_t slot)
     const size_t slopes = arguments->constant_gradients ? 1 : positions;
     const size_t of_picture = (n / (size_t)arguments->targets * channels + first) * positions;
     const size_t of_map = (n * channels + first) * slopes;
+    const char *const a = (const char *)arguments->activations + of_picture * size_of(arguments->activations_dtype);
+    const char *const g = (const char *)arguments->gradients + of_map * size_of(arguments->gradients_dtype);
     float *const out = blocks > 1 ? call->sums + (size_t)part * positions : arguments->out + n * positions;
     (void)slot;
-    call->poles[part] = call->map((const char *)arguments->activations + of_picture * size_of(arguments->activations_dtype),
-                                  (const char *)arguments->gradients + of_map * size_of(arguments->gradients_dtype), out,
-                                  arguments->weights ? arguments->weights + n * channels + first : NULL,
+    call->poles[part] = call->map(a, g, out, arguments->weights ? arguments->weights + n * channels + first : NULL,
                                   (ptrdiff_t)(last - first), arguments->positions, arguments->rule,
                                   arguments->constant_gradients, arguments->relu && blocks == 1,
                                   1 / arguments->gradient_scale);

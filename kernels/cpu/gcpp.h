@@ -1,7 +1,7 @@
 /* The five kernels of gcpp-edge on a CPU. What they compute is written in ../reference.py; this is how.
  *
- * Memory     The caller owns every buffer. Nothing is kept between calls. Each takes one scratch block for the call (a few
- *            rows of floats a thread, a column table, the small map; sums of blocks for cam) and frees it: 0.1 us.
+ * Memory     The caller owns every buffer. Nothing is kept between calls. Each takes one scratch block for the call (a
+ *            few rows of floats a thread, a column table, the small map; sums of blocks for cam) and frees it: 0.1 us.
  *            Nothing is read or written outside the arrays described by the arguments.
  * Threading  `threads` is how many may work on a call: the caller and helpers of a pool that all calls share (pool.h);
  *            fewer do where the work is too little. Results are the same bits for any number. Every function may run in

@@ -7,8 +7,8 @@ size_t gcpp_columns_bytes(int32_t count, int32_t pixel_bytes)
     return (size_t)(pixel_bytes ? PLAIN_PARTS + LOAD_PARTS : PLAIN_PARTS) * sizeof(int32_t) * (size_t)count;
 }
 
-/* A load of so many bytes at the pixel would leave the row at its end: it starts earlier there, and the pixel is shifted
- * down. */
+/* A load of so many bytes at the pixel would leave the row at its end: it starts earlier there, and the pixel is
+ * shifted down. */
 static void set_vector_load(int32_t start, int32_t bytes, int32_t row_bytes, int32_t *offset, int32_t *shift)
 {
     const int32_t last = row_bytes > bytes ? row_bytes - bytes : 0;

@@ -12,7 +12,7 @@ typedef struct {
     float *normal; /* the map, low to high as 0 to 1 */
     gcpp_columns columns;
     int32_t threads, bands;
-    float *lines; /* of every thread: two widened rows, and one row of results, floats or bytes, of a whole row's width */
+    float *lines; /* of every thread: two widened rows, and a whole row of results, floats or bytes */
     size_t line_floats;
 } upsampler;
 

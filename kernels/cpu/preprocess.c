@@ -87,7 +87,8 @@ static size_t bytes_moved(const picture_source *self)
     const gcpp_preprocess_arguments *const arguments = self->arguments;
     const size_t out_rows = (size_t)arguments->out_height, frame_rows = (size_t)arguments->height;
     const size_t read = (frame_rows < 2 * out_rows ? frame_rows : 2 * out_rows) * (size_t)self->layout.row_bytes;
-    return read + out_rows * (size_t)arguments->out_width * strlen(color_letters[arguments->color]) * element_bytes(arguments);
+    const size_t out_elements = out_rows * (size_t)arguments->out_width * strlen(color_letters[arguments->color]);
+    return read + out_elements * element_bytes(arguments);
 }
 
 static int picture_open(picture_source *self, const gcpp_rows *rows, int32_t threads,
@@ -128,7 +129,8 @@ static void paint(const gcpp_preprocess_arguments *arguments, int32_t channel, f
 }
 
 /* The seen columns of one row of one channel, from the two loaded frame rows. */
-static void write_seen(const picture_source *self, const gcpp_line_pair *lines, int32_t channel, gcpp_taps taps, void *out)
+static void write_seen(const picture_source *self, const gcpp_line_pair *lines, int32_t channel, gcpp_taps taps,
+                       void *out)
 {
     const gcpp_preprocess_arguments *const arguments = self->arguments;
     const int32_t count = self->columns.count;

@@ -22,7 +22,7 @@ typedef struct {
     int32_t count;
     /* For vector loads of a whole pixel in 32 bits without reading past the row: byte offset and right shift. */
     const int32_t *first_offset, *first_shift, *second_offset, *second_shift;
-    /* The same for both pixels of up to 32 bits in one load of 64: the second is the first's neighbour, or has no share. */
+    /* The same for both pixels of up to 32 bits in one load of 64: the second is the first's neighbour, or shares 0. */
     const int32_t *pair_offset, *pair_shift;
 } gcpp_columns;
 

@@ -2,16 +2,17 @@
  *
  * An instruction set's cam file defines the vectors (avx2_cam.c says which types and functions are needed) and includes
  * this with GCPP_CAM_MAP (the function's name), GCPP_CAM_SCALAR (the scalar one), GCPP_CAM_NAME (names of its parts),
- * GCPP_A and GCPP_G (element types), GCPP_LOAD_A and GCPP_LOAD_G (a vector of elements), GCPP_TAIL_A and GCPP_TAIL_G (the
- * last positions % LANES of a channel, other lanes 0), GCPP_LOAD_ONE_G (element to float), GCPP_LOAD_FOUR_G (four elements).
+ * GCPP_A and GCPP_G (element types), GCPP_LOAD_A and GCPP_LOAD_G (a vector of elements), GCPP_TAIL_A and GCPP_TAIL_G
+ * (the last positions % LANES of a channel, other lanes 0), GCPP_LOAD_ONE_G (element to float), GCPP_LOAD_FOUR_G (four).
  *
  * Four channels are taken together: the steps from sums to weights are done for all four in one register, and `out` is
  * read and written once for the four. One pass over memory: ΣA of a channel is needed before its weight, and the four
  * are still in L1.
  *
- * Weights are computed with an estimate of 1 / d and one step of Newton's (23 bits), a division being the slowest
- * instruction here. What an estimate cannot do, infinite or enormous d, gives a NaN or is flagged, and so is a pole: the
- * four channels are then done again, with divisions, and poles are counted.
+ * The terms of four vectors are added up as fractions, n/d + m/e = (n·e + m·d) / (d·e), and their sum is divided by an
+ * estimate of 1 / d and one step of Newton's (22 bits or more), a division being the slowest instruction here. What
+ * that cannot do, infinite or enormous products of d, gives a NaN or is flagged, and so is a pole: the four channels are
+ * then done again, with divisions, and poles are counted.
  */
 
 static inline vector GCPP_CAM_NAME(sums)(const GCPP_A *activations, ptrdiff_t positions, tail_mask tail)
@@ -31,13 +32,23 @@ static inline vector GCPP_CAM_NAME(sums)(const GCPP_A *activations, ptrdiff_t po
 static ALWAYS_INLINE vector GCPP_CAM_NAME(terms)(const GCPP_G *gradients, ptrdiff_t positions, tail_mask tail,
                                                  vector clamped, gcpp_rule rule, suspicion *found)
 {
+    const GCPP_G *g = gradients;
     vector part = vector_zero();
-    ptrdiff_t i = 0;
-    for (; i + 2 * LANES <= positions; i += 2 * LANES)
-        part = add_quick_terms(part, GCPP_LOAD_G(gradients + i), GCPP_LOAD_G(gradients + i + LANES), clamped, rule, found);
+    ptrdiff_t left = positions;
+    for (; left >= 4 * LANES; left -= 4 * LANES, g += 4 * LANES) {
+        const fraction one = fraction_of(GCPP_LOAD_G(g), GCPP_LOAD_G(g + LANES), clamped, rule, found);
+        const fraction other = fraction_of(GCPP_LOAD_G(g + 2 * LANES), GCPP_LOAD_G(g + 3 * LANES), clamped, rule, found);
+        part = add_fraction(part, fraction_sum(one, other, rule), rule, found);
+    }
     const vector last = GCPP_TAIL_G(gradients, positions, tail); /* lanes of 0 add 0, or NaN where every lane does */
-    const vector before = i + LANES <= positions ? GCPP_LOAD_G(gradients + i) : vector_zero();
-    return add_quick_terms(part, before, last, clamped, rule, found);
+    if (left < 2 * LANES) {
+        const vector before = left >= LANES ? GCPP_LOAD_G(g) : vector_zero();
+        return add_fraction(part, fraction_of(before, last, clamped, rule, found), rule, found);
+    }
+    const vector before = left >= 3 * LANES ? GCPP_LOAD_G(g + 2 * LANES) : vector_zero();
+    const fraction one = fraction_of(GCPP_LOAD_G(g), GCPP_LOAD_G(g + LANES), clamped, rule, found);
+    const fraction other = fraction_of(before, last, clamped, rule, found);
+    return add_fraction(part, fraction_sum(one, other, rule), rule, found);
 }
 
 /* The same with divisions, for what the quick terms cannot do; poles add 0 and are counted. */
@@ -61,6 +72,7 @@ static ALWAYS_INLINE __m128 GCPP_CAM_NAME(clamped)(const GCPP_A *a, ptrdiff_t po
     vector part[4] = {vector_zero(), vector_zero(), vector_zero(), vector_zero()};
     if (rule == GCPP_GRADCAM)
         return _mm_setzero_ps();
+    FOUR_TIMES
     for (int c = 0; c < count; c++)
         part[c] = GCPP_CAM_NAME(sums)(a + c * positions, positions, tail);
     const __m128 sums = _mm_mul_ps(sums_of_lanes(part[0], part[1], part[2], part[3]), _mm_set1_ps(unscale));
@@ -90,6 +102,7 @@ static ALWAYS_INLINE __m128 GCPP_CAM_NAME(weights)(const GCPP_G *g, ptrdiff_t po
 {
     suspicion found = nothing_suspicious();
     vector part[4] = {vector_zero(), vector_zero(), vector_zero(), vector_zero()};
+    FOUR_TIMES
     for (int c = 0; c < count; c++)
         part[c] = GCPP_CAM_NAME(terms)(g + c * positions, positions, tail, vector_spread(clamped, c), rule, &found);
     const __m128 quick = sums_of_lanes(part[0], part[1], part[2], part[3]);
@@ -99,6 +112,7 @@ static ALWAYS_INLINE __m128 GCPP_CAM_NAME(weights)(const GCPP_G *g, ptrdiff_t po
         return quick;
     float weights[4] = {0}, clamps[4];
     _mm_storeu_ps(clamps, clamped);
+    FOUR_TIMES
     for (int c = 0; c < count; c++)
         weights[c] = GCPP_CAM_NAME(exact_terms)(g + c * positions, positions, tail, clamps[c], rule, poles);
     return _mm_loadu_ps(weights);
@@ -108,11 +122,13 @@ static ALWAYS_INLINE void GCPP_CAM_NAME(accumulate)(const GCPP_A *a, ptrdiff_t p
                                                     __m128 weights, float *out)
 {
     vector factor[4];
+    FOUR_TIMES
     for (int c = 0; c < count; c++)
         factor[c] = vector_spread(weights, c);
     ptrdiff_t i = 0;
     for (; i + LANES <= positions; i += LANES) {
         vector sum = vector_load(out + i);
+        FOUR_TIMES
         for (int c = 0; c < count; c++)
             sum = vector_fma(factor[c], GCPP_LOAD_A(a + c * positions + i), sum);
         vector_store(out + i, sum);
@@ -120,14 +136,15 @@ static ALWAYS_INLINE void GCPP_CAM_NAME(accumulate)(const GCPP_A *a, ptrdiff_t p
     if (i < positions) {
         /* masked, not overlapping: the next load must find its bytes in one store to be forwarded them */
         vector sum = tail_load(out + i, tail);
+        FOUR_TIMES
         for (int c = 0; c < count; c++)
             sum = vector_fma(factor[c], GCPP_TAIL_A(a + c * positions, positions, tail), sum);
         tail_store(out + i, sum, tail);
     }
 }
 
-/* Adds channels to `out`, `count` at a time; `channels` is a multiple. Sums are taken a step ahead of weights, and maps a
- * step behind: what a step needs is long computed when it comes. */
+/* Adds channels to `out`, `count` at a time; `channels` is a multiple. Sums are taken a step ahead of weights, and maps
+ * a step behind: what a step needs is long computed when it comes. */
 static ALWAYS_INLINE int64_t GCPP_CAM_NAME(groups)(const GCPP_A *a, const GCPP_G *g, float *out, float *weights,
                                                    ptrdiff_t channels, ptrdiff_t positions, int count, gcpp_rule rule,
                                                    int constant_gradients, float unscale)
