@@ -2,7 +2,8 @@
 
     python benchmarks/kernels.py [--only overlay] [--rounds 30] [--threads 2] [--plot kernels.png]
 
-Every job of a case runs in turn, round after round, so that a disturbance hits all of them; medians are reported.
+Every job of a case runs in turn, round after round, in an order that moves on, so that a disturbance hits all of them;
+medians are reported.
 `limit` is a loop in C that reads and writes as many bytes as the case has inputs and outputs, and does nothing else:
 in cache, as it is right behind the network, and with all that the core's caches held swept out before. `share` is how
 much of the limit's speed the best kernel has; 1 is memory speed. `opencv` is OpenCV's and NumPy's way to the same
@@ -90,9 +91,11 @@ def measured(case: Case, memory: Memory, rounds: int, threads: int) -> dict[str,
     require_same(case)
     jobs = jobs_of(case, memory, threads)
     samples: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name, work in jobs.items():
-            samples[name].append(timed_ms(work, memory, name.startswith("cold")))
+    names = list(jobs)
+    for index in range(rounds):
+        first = index % len(names)
+        for name in names[first:] + names[:first]:
+            samples[name].append(timed_ms(jobs[name], memory, name.startswith("cold")))
     ms = {name: round(statistics.median(times), 5) for name, times in samples.items()}
     return result_of(case, ms)
 
