@@ -63,7 +63,7 @@ cdef extern from "gcpp.h" nogil:
         gcpp_dtype out_dtype
 
     const gcpp_rows *gcpp_rows_for(const char *isa)
-    int gcpp_cam(const gcpp_rows *, int32_t, const gcpp_cam_arguments *)
+    void gcpp_cam(const gcpp_rows *, const gcpp_cam_arguments *)
     int gcpp_heatmap(const gcpp_rows *, int32_t, const gcpp_map *, void *, gcpp_dtype, int32_t, int32_t)
     int gcpp_overlay(const gcpp_rows *, int32_t, const gcpp_map *, const gcpp_picture *, const uint8_t *, double, double,
                      const gcpp_picture *)
@@ -146,10 +146,8 @@ cdef class Kernels:
         arguments.constant_gradients = _product(&g.view, g.view.ndim - a.view.ndim + 2) != arguments.positions
         arguments.relu = relu
         arguments.gradient_scale = gradient_scale
-        cdef int status
         with nogil:
-            status = gcpp_cam(self.rows, self.threads, &arguments)
-        _raise_for(status)
+            gcpp_cam(self.rows, &arguments)
 
     def range(self, map, zero_low, out):
         reference.range(map, zero_low, out)  # a small map: NumPy is as fast

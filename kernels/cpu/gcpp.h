@@ -1,8 +1,9 @@
 /* The five kernels of gcpp-edge on a CPU. What they compute is written in ../reference.py; this is how.
  *
- * Memory     The caller owns every buffer. Nothing is kept between calls. Each takes one scratch block for the call (a
- *            few rows of floats a thread, a column table, the small map; sums of blocks for cam) and frees it: 0.1 us.
- *            Nothing is read or written outside the arrays described by the arguments.
+ * Memory     The caller owns every buffer. Nothing is kept between calls. heatmap, overlay, guided and preprocess take
+ *            one scratch block for the call (a few rows of floats a thread, a column table, the small map) and free it,
+ *            which costs 0.1 us; cam takes none. Nothing is read or written outside the arrays described by the
+ *            arguments.
  * Threading  `threads` is how many may work on a call: the caller and helpers of a pool that all calls share (pool.h);
  *            fewer do where the work is too little. Results are the same bits for any number. Every function may run in
  *            any number of threads at once, on different outputs.
@@ -76,7 +77,7 @@ typedef struct gcpp_rows gcpp_rows;
  * instructions. */
 const gcpp_rows *gcpp_rows_for(const char *isa);
 
-int gcpp_cam(const gcpp_rows *rows, int32_t threads, const gcpp_cam_arguments *arguments);
+void gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments);
 
 /* out: height x width of float32 or uint8. */
 int gcpp_heatmap(const gcpp_rows *rows, int32_t threads, const gcpp_map *map, void *out, gcpp_dtype dtype,

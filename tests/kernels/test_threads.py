@@ -14,12 +14,12 @@ from gcpp_edge.kernels import Axis
 
 COMPILED = [isa for isa in kernels.available() if isa != "numpy"]
 RANDOM = np.random.default_rng(0)
-FRAME = RANDOM.integers(0, 256, (487, 641, 3), dtype=np.uint8)  # large enough for several threads, odd in all ways
+FRAME = RANDOM.integers(0, 256, (721, 1283, 3), dtype=np.uint8)  # large enough for several threads, odd in all ways
 MAP = RANDOM.standard_normal((7, 9)).astype(np.float32)
-IMAGE = RANDOM.standard_normal((3, 487, 641)).astype(np.float32)
+IMAGE = RANDOM.standard_normal((3, 721, 1283)).astype(np.float32)
 PALETTE = RANDOM.integers(0, 256, (256, 3), dtype=np.uint8)
-ROWS, COLUMNS = Axis(7 / 487, 0.0, 0, 487), Axis(9 / 641, 0.0, 0, 641)
-CROP = Axis(7 / 300, 0.0, 30, 411), Axis(9 / 500, 0.0, 17, 600)
+ROWS, COLUMNS = Axis(7 / 721, 0.0, 0, 721), Axis(9 / 1283, 0.0, 0, 1283)
+CROP = Axis(7 / 600, 0.0, 30, 611), Axis(9 / 1000, 0.0, 17, 1200)
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason=kernels.reason() or "there")
 
@@ -44,19 +44,17 @@ def guided(table, rows=ROWS, columns=COLUMNS):
 
 def preprocess(table, size=(640, 640)):
     out, ones = np.empty((3, *size), np.float32), np.ones(3, np.float32)
-    axes = Axis(487 / size[0], 0.0, 0, size[0]), Axis(641 / size[1], 0.0, 20, size[1] - 20)
+    axes = Axis(721 / size[0], 0.0, 0, size[0]), Axis(1283 / size[1], 0.0, 20, size[1] - 20)
     table.preprocess(FRAME, "bgr", *axes, "rgb", ones, ones, ones, out)
     return out
 
 
-def cam(table, shape=(1, 300, 56, 56), rule="gradcam++", targets=()):
-    activations = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    gradients = np.random.default_rng(2).standard_normal((shape[0], *targets, *shape[1:])).astype(np.float32)
-    maps = (shape[0], *targets)
-    out, weights = np.empty((*maps, *shape[2:]), np.float32), np.empty((*maps, shape[1]), np.float32)
-    poles = np.empty(maps, np.int64)
-    table.cam(activations, gradients, rule, True, out, weights, poles=poles)
-    return np.concatenate([out.ravel(), weights.ravel(), poles.ravel()])
+def cam(table):
+    activations = np.random.default_rng(1).standard_normal((9, 640, 7, 7)).astype(np.float32)
+    gradients = np.random.default_rng(2).standard_normal(activations.shape).astype(np.float32)
+    out = np.empty((9, 7, 7), np.float32)
+    table.cam(activations, gradients, "gradcam++", True, out)
+    return out
 
 
 WORK = {
@@ -67,11 +65,8 @@ WORK = {
     "guided": guided,
     "guided of a crop": lambda table: guided(table, *CROP),
     "preprocess": preprocess,
-    "preprocess to a few rows": lambda table: preprocess(table, (3, 2000)),
-    "cam of a large map": cam,
-    "cam of a batch": lambda table: cam(table, (9, 640, 7, 7)),
-    "cam of many targets": lambda table: cam(table, (2, 200, 7, 7), targets=(40,)),
-    "cam that counts poles": lambda table: cam(table, rule="gradcam++-signed"),
+    "preprocess to few rows": lambda table: preprocess(table, (5, 200_000)),
+    "cam": cam,
 }
 
 
@@ -81,16 +76,6 @@ def test_any_number_of_threads_gives_the_same_bits(isa, work):
     alone = work(kernels.table(isa))
     for threads in (2, 3, 5, 64):
         np.testing.assert_array_equal(work(kernels.table(isa, threads)), alone)
-
-
-def test_large_maps_in_blocks_equal_the_reference():
-    activations = np.random.default_rng(1).standard_normal((1, 300, 56, 56)).astype(np.float32) + np.float32(0.3)
-    gradients = np.random.default_rng(2).standard_normal(activations.shape).astype(np.float32)
-    found, expected = np.empty((1, 56, 56), np.float32), np.empty((1, 56, 56), np.float32)
-    for relu in (True, False):
-        kernels.table(COMPILED[0], 2).cam(activations, gradients, "gradcam++", relu, found)
-        kernels.table("numpy").cam(activations, gradients, "gradcam++", relu, expected)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_calls_of_many_threads_share_the_helpers_and_all_end():
@@ -117,7 +102,7 @@ def test_helpers_are_started_once_and_only_for_large_work():
         "small = np.empty((30, 40), np.float32)\n"
         "kernels.table(None, 3).heatmap(MAP, Axis(0.2, 0., 0, 30), Axis(0.2, 0., 0, 40), -1., 1., small)\n"
         "print(count() - before)\n"
-        "for _ in range(20): overlay(kernels.table(None, 3)); cam(kernels.table(None, 2))\n"
+        "for _ in range(20): overlay(kernels.table(None, 3)); preprocess(kernels.table(None, 2))\n"
         "print(count() - before)\n"
         "overlay(kernels.table(None, 1)); print(count() - before)\n"
     )
