@@ -70,7 +70,7 @@ cdef extern from "gcpp.h" nogil:
     int gcpp_guided(const gcpp_rows *, const gcpp_map *, const void *, gcpp_dtype, float *, int32_t, int32_t, int32_t)
     int gcpp_preprocess(const gcpp_rows *, const gcpp_preprocess_arguments *)
 
-BEST_FIRST = ("avx2", "scalar")
+BEST_FIRST = ("avx2", "neon", "scalar")
 
 cdef dict RULES = {
     "gradcam": GCPP_GRADCAM,

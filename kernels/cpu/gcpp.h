@@ -16,7 +16,7 @@
  * Errors     GCPP_NO_MEMORY where the scratch block cannot be had; the output is then untouched.
  *
  * Names are gcpp_<operation>_<dtype>_<isa>. The driver of an operation (maps.c, preprocess.c) walks rows; the work on a
- * row lies in scalar_*.c and avx2_*.c, behind one table of function pointers (rows.h).
+ * row lies in scalar_*.c, avx2_*.c and neon_*.c, behind one table of function pointers (rows.h).
  */
 #ifndef GCPP_H
 #define GCPP_H
@@ -71,7 +71,7 @@ typedef struct {
 /* The kernels of one instruction set. */
 typedef struct gcpp_rows gcpp_rows;
 
-/* The table for "scalar" or "avx2", or NULL where this build or this machine has no such instructions. */
+/* The table for "scalar", "avx2" or "neon", or NULL where this build or this machine has no such instructions. */
 const gcpp_rows *gcpp_rows_for(const char *isa);
 
 void gcpp_cam(const gcpp_rows *rows, const gcpp_cam_arguments *arguments);

@@ -72,6 +72,8 @@ struct gcpp_rows {
 extern const gcpp_rows gcpp_rows_scalar;
 #if defined(__x86_64__)
 extern const gcpp_rows gcpp_rows_avx2;
+#elif defined(__aarch64__)
+extern const gcpp_rows gcpp_rows_neon;
 #endif
 
 #endif
