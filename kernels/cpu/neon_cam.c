@@ -8,6 +8,8 @@
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
+enum { FOUR_FIT = 1024 /* positions: 16 KiB of four channels' activations, half of the smallest L1 */ };
+
 static inline float one_f32(const float *value)
 {
     return *value;
@@ -18,9 +20,38 @@ static inline float one_f16(const uint16_t *value)
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vld1_dup_u16(value))), 0);
 }
 
-static inline float sum_of_parts(const float32x4_t part[UNROLLED])
+/* The last positions % 4 elements of a channel, as lanes of its last four. */
+typedef struct {
+    uint32x4_t mask;
+    ptrdiff_t count;
+} tail4;
+
+static inline tail4 tail_of(ptrdiff_t positions)
 {
-    return vaddvq_f32(vaddq_f32(vaddq_f32(part[0], part[1]), vaddq_f32(part[2], part[3])));
+    static const uint32_t lane[LANES] = {0, 1, 2, 3};
+    const ptrdiff_t count = positions % LANES;
+    return (tail4){vcgeq_u32(vld1q_u32(lane), vdupq_n_u32((uint32_t)(LANES - count))), count};
+}
+
+static inline float32x4_t keep_tail(float32x4_t values, tail4 tail)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(values), tail.mask));
+}
+
+static inline void store_tail(float *end, float32x4_t values, tail4 tail)
+{
+    if (tail.count == 1)
+        vst1q_lane_f32(end - 1, values, 3);
+    if (tail.count >= 2)
+        vst1_f32(end - 2, vget_high_f32(values));
+    if (tail.count == 3)
+        vst1q_lane_f32(end - 3, values, 1);
+}
+
+/* The sum of the lanes of each vector. */
+static inline float32x4_t sums_of_lanes(const float32x4_t part[4])
+{
+    return vpaddq_f32(vpaddq_f32(part[0], part[1]), vpaddq_f32(part[2], part[3]));
 }
 
 /* 1 / value by an estimate and two steps of Newton's, within two units in the last place: six instructions that are
@@ -48,14 +79,12 @@ static ALWAYS_INLINE float32x4_t add_cam_term4(float32x4_t part, float32x4_t gra
     return vaddq_f32(part, vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(term), pole)));
 }
 
-/* Every position has the same term. */
-static inline float cam_constant_weight(float gradient, float clamped, ptrdiff_t positions, gcpp_rule rule,
-                                        int64_t *poles)
+/* Weights of four channels whose positions all have the same term. */
+static ALWAYS_INLINE float32x4_t constant_weights4(float32x4_t gradient, float32x4_t clamped, ptrdiff_t positions,
+                                                   gcpp_rule rule, uint32x4_t *poles)
 {
-    int64_t pole = 0;
-    const float term = gcpp_cam_term(gradient, clamped, rule, &pole);
-    *poles += pole * positions;
-    return rule == GCPP_GRADCAM ? term : term * (float)positions;
+    const float32x4_t term = add_cam_term4(vdupq_n_f32(0), gradient, clamped, rule, poles);
+    return rule == GCPP_GRADCAM ? term : vmulq_n_f32(term, (float)positions);
 }
 
 static inline void relu_in_place(float *out, ptrdiff_t positions)
@@ -72,7 +101,6 @@ static inline void relu_in_place(float *out, ptrdiff_t positions)
 #define GCPP_CAM_NAME(part) part##_f32_f32
 #define GCPP_A float
 #define GCPP_LOAD_A vld1q_f32
-#define GCPP_LOAD_ONE_A one_f32
 #define GCPP_G float
 #define GCPP_LOAD_G vld1q_f32
 #define GCPP_LOAD_ONE_G one_f32
@@ -97,13 +125,11 @@ static inline void relu_in_place(float *out, ptrdiff_t positions)
 #undef GCPP_CAM_NAME
 #undef GCPP_A
 #undef GCPP_LOAD_A
-#undef GCPP_LOAD_ONE_A
 #define GCPP_CAM_MAP gcpp_cam_f16_f16_neon
 #define GCPP_CAM_SCALAR gcpp_cam_f16_f16_scalar
 #define GCPP_CAM_NAME(part) part##_f16_f16
 #define GCPP_A uint16_t
 #define GCPP_LOAD_A load4_f16
-#define GCPP_LOAD_ONE_A one_f16
 #include "neon_cam_template.h"
 
 #undef GCPP_CAM_MAP
