@@ -120,10 +120,11 @@ class Request:
 
 
 class Kernels:
-    """The kernels for one instruction set, as _cpu.pyx has them."""
+    """The kernels for one instruction set, as _cpu.pyx has them; in a process of their own or in that of all tests."""
 
-    def __init__(self, isa: str) -> None:
+    def __init__(self, isa: str, process: Server | None = None) -> None:
         self.isa = isa
+        self.server = process or server()
 
     def cam(self, activations, gradients, rule, relu, out, weights=None, gradient_scale=1.0, poles=None) -> None:
         request = Request("cam", self.isa, [out, weights, poles], [activations, gradients])
@@ -134,7 +135,7 @@ class Kernels:
         constant = int(np.prod(gradients.shape[gradients.ndim - activations.ndim + 2 :])) != positions
         request.integers(activations.shape[0], targets, activations.shape[1], positions)
         request.integers(DTYPES[activations.dtype.char], DTYPES[gradients.dtype.char], RULES.index(rule))
-        server().run(request.integers(constant, relu).reals(gradient_scale))
+        self.server.run(request.integers(constant, relu).reals(gradient_scale))
 
     def range(self, map, zero_low, out) -> None:
         reference.range(map, zero_low, out)
@@ -142,17 +143,17 @@ class Kernels:
     def heatmap(self, map, rows, columns, low, high, out, limits=None) -> None:
         request = Request("heatmap", self.isa, [out], [map])
         request.map(map, rows, columns, _limits(low, high, limits), out.shape)
-        server().run(request.array(out).integers(DTYPES[out.dtype.char], *out.shape))
+        self.server.run(request.array(out).integers(DTYPES[out.dtype.char], *out.shape))
 
     def overlay(self, frame, map, rows, columns, low, high, palette, alpha, dim, out, limits=None) -> None:
         request = Request("overlay", self.isa, [out], [frame, map, palette])
         request.map(map, rows, columns, _limits(low, high, limits), frame.shape)
-        server().run(request.picture(frame).array(palette).reals(alpha, dim).picture(out))
+        self.server.run(request.picture(frame).array(palette).reals(alpha, dim).picture(out))
 
     def guided(self, map, rows, columns, low, high, image, out, limits=None) -> None:
         request = Request("guided", self.isa, [out], [map, image])
         request.map(map, rows, columns, _limits(low, high, limits), out.shape[1:])
-        server().run(request.array(image).integers(DTYPES[image.dtype.char]).array(out).integers(*out.shape))
+        self.server.run(request.array(image).integers(DTYPES[image.dtype.char]).array(out).integers(*out.shape))
 
     def preprocess(self, frame, format, rows, columns, color, scale, bias, fill, out) -> None:
         request = Request("preprocess", self.isa, [out], [frame, scale, bias, fill])
@@ -160,14 +161,14 @@ class Kernels:
         request.array(frame).integers(frame.strides[0], height, width, FORMATS.index(format), FORMATS.index(color))
         request.axis(rows, out.shape[1], height).axis(columns, out.shape[2], width)
         request.array(scale).array(bias).array(fill).array(out)
-        server().run(request.integers(*out.shape[1:], DTYPES[out.dtype.char]))
+        self.server.run(request.integers(*out.shape[1:], DTYPES[out.dtype.char]))
 
 
 class Server:
-    """The child process. One request at a time; a new process where one ended."""
+    """The child process. One request at a time; a new process where one ended. options: of qemu."""
 
-    def __init__(self, program: Path) -> None:
-        self.program = program
+    def __init__(self, program: Path, options: tuple[str, ...] = ()) -> None:
+        self.command = [QEMU, *options, str(program)]
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -187,11 +188,16 @@ class Server:
         if status:
             raise KernelError(STATUS.get(status, str(status)))
 
+    def close(self) -> None:
+        """End the process; the next request has a new one."""
+        if self.process is not None:
+            self.process.communicate()
+
     def _running(self) -> Any:
         if self.process is None or self.process.poll() is not None:
             environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-            command, pipe = [QEMU, str(self.program)], subprocess.PIPE
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, env=environment)
         return self.process
 
     def _read(self, size: int) -> bytes:
