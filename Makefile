@@ -84,8 +84,9 @@ lint: $(VENV)/installed-for-tests  ## style (ruff) and types (mypy)
 sanitize: $(VENV)/installed-for-tests  ## kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@PYTHON=$(BIN)/python bash tests/kernels/sanitize.sh
 
-# Without what they share, the zoo, which takes hours, the GPU, which benchmarks/gpu.sh measures, and the roofline, on paper.
-NOT_HERE := benchmarks/common.py benchmarks/zoo.py benchmarks/gpu.py benchmarks/roofline.py
+# Without what they share, the zoo, which takes hours, the GPU, which benchmarks/gpu.sh measures, the roofline, on paper, and
+# what is counted under qemu-user.
+NOT_HERE := benchmarks/common.py benchmarks/zoo.py benchmarks/gpu.py benchmarks/roofline.py benchmarks/arm_instructions.py
 bench: $(VENV)/installed-for-tests  ## measure on this machine; results go to benchmarks/results/
 	@for script in $(filter-out $(NOT_HERE),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 

@@ -71,7 +71,7 @@ cdef extern from "gcpp.h" nogil:
                     int32_t)
     int gcpp_preprocess(const gcpp_rows *, int32_t, const gcpp_preprocess_arguments *)
 
-BEST_FIRST = ("avx512vbmi", "avx512", "avx2", "scalar")
+BEST_FIRST = ("avx512vbmi", "avx512", "avx2", "neon", "scalar")
 
 cdef dict RULES = {
     "gradcam": GCPP_GRADCAM,

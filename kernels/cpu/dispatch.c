@@ -28,6 +28,9 @@ const gcpp_rows *gcpp_rows_for(const char *isa)
         return &gcpp_rows_avx512;
     if (strcmp(isa, "avx512vbmi") == 0 && has_avx512() && __builtin_cpu_supports("avx512vbmi"))
         return &gcpp_rows_avx512vbmi;
+#elif defined(__aarch64__) /* every such core has it */
+    if (strcmp(isa, "neon") == 0)
+        return &gcpp_rows_neon;
 #endif
     return NULL;
 }

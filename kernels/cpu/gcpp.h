@@ -18,7 +18,7 @@
  * Errors     GCPP_NO_MEMORY where the scratch block cannot be had; the output is then untouched.
  *
  * Names are gcpp_<operation>_<dtype>_<isa>. The driver of an operation (maps.c, preprocess.c) walks rows; the work on a
- * row lies in scalar_*.c, avx2_*.c and avx512_*.c, behind one table of function pointers (rows.h).
+ * row lies in scalar_*.c, avx2_*.c, avx512_*.c and neon_*.c, behind one table of function pointers (rows.h).
  */
 #ifndef GCPP_H
 #define GCPP_H
@@ -73,7 +73,7 @@ typedef struct {
 /* The kernels of one instruction set. */
 typedef struct gcpp_rows gcpp_rows;
 
-/* The table for "scalar", "avx2", "avx512" or "avx512vbmi", or NULL where this build or this machine has no such
+/* The table for "scalar", "avx2", "avx512", "avx512vbmi" or "neon", or NULL where this build or this machine has no such
  * instructions. */
 const gcpp_rows *gcpp_rows_for(const char *isa);
 

@@ -81,6 +81,8 @@ struct gcpp_rows {
 extern const gcpp_rows gcpp_rows_scalar;
 #if defined(__x86_64__)
 extern const gcpp_rows gcpp_rows_avx2, gcpp_rows_avx512, gcpp_rows_avx512vbmi;
+#elif defined(__aarch64__)
+extern const gcpp_rows gcpp_rows_neon;
 #endif
 
 #endif

@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 
+import aarch64
 import emulator
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from gcpp_edge import kernels
 
 COMPILED = [isa for isa in kernels.available() if isa != "numpy"]
 EMULATOR = "cuda-emulator"
+QEMU = {f"{isa}-qemu": isa for isa in aarch64.ISAS}
 PAGE = mmap.PAGESIZE
 SENTINEL = 0xA5
 MARGIN = 64  # bytes on either side of an output: a whole vector and more
@@ -18,16 +20,23 @@ PROT_NONE = 0  # the mmap module does not name it
 
 
 def pytest_generate_tests(metafunc):
-    """Tests that take `compiled` run for every instruction set of this machine and for CUDA, against the reference."""
+    """Tests that take `compiled` run for every instruction set of this machine, for 64-bit ARM and for CUDA."""
     if "compiled" in metafunc.fixturenames:
-        isas = COMPILED or [pytest.param("none", marks=pytest.mark.skip(reason=kernels.reason()))]
-        skip = pytest.mark.skipif(bool(emulator.missing()), reason=emulator.missing() or "there")
-        metafunc.parametrize("compiled", [*isas, pytest.param(EMULATOR, marks=skip)], indirect=True)
+        isas = [*COMPILED] or [pytest.param("none", marks=pytest.mark.skip(reason=kernels.reason()))]
+        isas += [pytest.param(isa, marks=unless(aarch64.missing())) for isa in QEMU]
+        isas += [pytest.param(EMULATOR, marks=unless(emulator.missing()))]
+        metafunc.parametrize("compiled", isas, indirect=True)
+
+
+def unless(missing):
+    return pytest.mark.skipif(bool(missing), reason=missing or "there")
 
 
 @pytest.fixture
 def compiled(request):
-    return emulator.table() if request.param == EMULATOR else kernels.table(request.param)
+    if request.param == EMULATOR:
+        return emulator.table()
+    return aarch64.table(QEMU[request.param]) if request.param in QEMU else kernels.table(request.param)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The kernel tests on an extension, and on the CUDA kernels' emulator, built with AddressSanitizer and UndefinedBehaviorSanitizer.
+# The kernel tests on an extension, and on the CUDA kernels' emulator, built with AddressSanitizer and UndefinedBehaviorSanitizer;
+# and on the kernels for 64-bit ARM with the latter.
 #
 #   PYTHON=.venv/bin/python tests/kernels/sanitize.sh [options of pytest]
 #
@@ -28,6 +29,8 @@ find "$work" -name '*.so' -delete
 # -O1 keeps the reports readable. -fno-sanitize-recover: the first finding ends the process.
 export GCPP_CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 export GCPP_LDFLAGS="-fsanitize=address,undefined"
+# AddressSanitizer does not run under qemu-user; there, arrays lie between forbidden pages.
+export GCPP_AARCH64_CFLAGS="-O1 -g -fsanitize=undefined -fno-sanitize-recover=all"
 export GCPP_NVCC= # no fatbin: the CUDA kernels are tested in the emulator, which is compiled with the same flags
 echo "sanitize: building in $work"
 (cd "$work" && "$python" setup.py --quiet build --build-lib "$work/installed" >"$work/build.log" 2>&1) || {

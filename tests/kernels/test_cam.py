@@ -49,12 +49,17 @@ CASES = [
     Case("no channels", (3, 3), channels=0),
     Case("no pictures", (3, 3), batch=0),
     Case("one position", (1, 1)),
+    Case("half a lane less one", (1, 3)),
+    Case("half a lane", (2, 2)),
+    Case("half a lane and one", (1, 5)),
+    Case("half a lane and two", (1, 6)),
     Case("a lane less one", (1, 7)),
     Case("a lane", (2, 4)),
     Case("a lane and one", (3, 3)),
     Case("two lanes less one", (3, 5)),
     Case("two lanes", (4, 4)),
     Case("two lanes and one", (1, 17)),
+    Case("two lanes and two", (1, 18), channels=6),
     Case("three lanes", (4, 6)),
     Case("three lanes and seven", (31, 1)),
     Case("the last maps of most networks", (7, 7), channels=67),
@@ -229,6 +234,17 @@ def test_tiny_gradients_keep_their_weight(compiled, output):
     gradients = np.full((1, 1, 3, 3), 1e-13, np.float32)  # g³ is below float32, 1 / (2 + ΣA·g) is not
     _, weights, _ = run(compiled, (activations, gradients), "gradcam++", True, output)
     assert weights[0, 0] == pytest.approx(9 * 1e-13 / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("rule", RULES[1:])
+def test_a_term_has_all_digits_of_float32(compiled, rule, output):
+    random = np.random.default_rng(6)
+    activations = np.zeros((1, 999, 8), np.float32)
+    activations[..., 0] = random.uniform(0, 100, (1, 999))  # ΣA is exact, and so is the sum of equal terms
+    slopes = random.uniform(0.01, 3, (1, 999, 1)).astype(np.float32)
+    _, weights, _ = run(compiled, (activations, slopes.repeat(8, axis=2)), rule, False, output)
+    expected = 8 * slopes.astype(np.float64) / (2 + activations[..., :1].astype(np.float64) * slopes)
+    np.testing.assert_allclose(weights, expected[..., 0], rtol=4e-7)
 
 
 def test_the_reference_is_the_paper_where_the_paper_can_be_computed(reference, output):

@@ -57,6 +57,8 @@ CASES = [
     Case("start and stop outside the input", (8, 10), (5, 9), Axis(1.0, 0.0, -9, 99), Axis(1.0, 0.0, -1, 10)),
     Case("mirrored", (8, 10), (16, 20), Axis(-0.5, 8.0, 0, 16), Axis(-0.5, 10.0, 0, 20)),
     Case("far outside", (8, 10), (5, 9), Axis(1e300, 0.0, 0, 5), Axis(-1e300, 0.0, 0, 9)),
+    Case("two lanes less one", (8, 10), (3, 15)),
+    Case("two lanes", (8, 10), (3, 16)),
 ]
 ODD = [  # sizes that NV12 does not have
     Case("one frame pixel", (1, 1), (5, 9)),

@@ -12,7 +12,7 @@ from gcpp_edge import kernels
 from gcpp_edge.errors import InputError
 from gcpp_edge.kernels import Axis
 
-ORDER = ("avx512vbmi", "avx512", "avx2", "scalar", "numpy")
+ORDER = ("avx512vbmi", "avx512", "avx2", "neon", "scalar", "numpy")
 
 
 def chosen_with(gcpp_isa):
