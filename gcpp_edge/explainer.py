@@ -16,19 +16,28 @@ from numpy.typing import NDArray
 
 from gcpp_edge.aims import Aim, Question, resolve_aims, resolve_classes
 from gcpp_edge.backends import AUTO, BACKENDS, backends_for
+from gcpp_edge.calls import Call, Frame, batch_of, refilling
 from gcpp_edge.clips import check_clip, list_clips
 from gcpp_edge.contract import MAP, Contract
 from gcpp_edge.device import open_device
-from gcpp_edge.errors import DeviceError, InputError, MissingDependencyError, ModelError, RuntimeFailure
+from gcpp_edge.errors import (
+    DeviceError,
+    InputError,
+    MissingDependencyError,
+    ModelError,
+    RuntimeFailure,
+    ShapeError,
+)
 from gcpp_edge.explanation import Explanation
-from gcpp_edge.extra_inputs import ExtraValues, Inputs, resolve_inputs
+from gcpp_edge.extra_inputs import Inputs, resolve_inputs
 from gcpp_edge.frames import check_frame, frame_size, list_frames, require_taken
 from gcpp_edge.geometry import FrameFit, fit_frame
 from gcpp_edge.gpu_frames import check_gpu_frame, is_on_gpu
-from gcpp_edge.inference import Call, Frame, Inference, Ticket
+from gcpp_edge.inference import Inference, Ticket
 from gcpp_edge.made import resolve_made
 from gcpp_edge.methods import PAPER, choose_method
 from gcpp_edge.model_file import ModelFile, read_model_file
+from gcpp_edge.reuse import matches
 from gcpp_edge.runtimes import RuntimeOptions
 from gcpp_edge.targets import Target, Targets
 
@@ -159,6 +168,7 @@ class Explainer:
         guided: bool = False,
         make: str | Sequence[str] = (),
         format: str = "bgr",
+        out: Explanation | None = None,
     ) -> Explanation: ...
 
     @overload
@@ -176,6 +186,7 @@ class Explainer:
         guided: bool = False,
         make: str | Sequence[str] = (),
         format: str = "bgr",
+        out: Sequence[Explanation] | None = None,
     ) -> list[Explanation]: ...
 
     def __call__(
@@ -192,6 +203,7 @@ class Explainer:
         guided: bool = False,
         make: str | Sequence[str] = (),
         format: str = "bgr",
+        out: Explanation | Sequence[Explanation] | None = None,
     ) -> Explanation | list[Explanation]:
         """Where the network looks: an Explanation, or a list of them for a batch.
 
@@ -201,7 +213,8 @@ class Explainer:
         "pytorch-grad-cam" or "authors" to compute as they do. guided: also the pixel-space image; needs a file
         exported with --guided. make: "heatmap", "overlay" or both: pictures made in the call, in Explanation.made; on a
         GPU they are drawn there, and only they and the small map come back. inputs: further inputs of the network, by
-        name; with a batch axis of all frames, or without one for all of them.
+        name; with a batch axis of all frames, or without one for all of them. out: an earlier Explanation, of a batch a
+        list of them, that is filled again and returned: nothing of a picture's or a map's size is allocated.
 
         Files for it only, each for all frames or in a list of one a frame: region, a mask of the frame's size
         (regions.py), or None for where the class wins. detection: an index or a negative rank, -1 for None; without a
@@ -213,6 +226,7 @@ class Explainer:
         pictures, fits = self._checked(given, format, is_batch)
         aims = resolve_aims(Question(target, region, detection, seed), fits, self.contract)
         batch, call = self._call(given, pictures, fits, aims, inputs, _How(method, mode, format, guided, make))
+        batch = refilling(batch, out, is_batch)
         with self._lock:
             explanations = [one for (one,) in self._device.perform(lambda: self._inference.explain(batch, call))]
         return explanations if is_batch else explanations[0]
@@ -227,11 +241,13 @@ class Explainer:
         guided: bool = False,
         make: str | Sequence[str] = (),
         format: str = "bgr",
+        out: Explanation | None = None,
     ) -> Iterator[Explanation]:
         """Explanations of one frame after the other, in order: for throughput.
 
         On a GPU the next frame is taken and copied while one is worked on, so an explanation comes when the frame
-        behind it has been taken. Calls of other threads wait until the frames have ended. The rest is as for a call.
+        behind it has been taken. Calls of other threads wait until the frames have ended. The rest is as for a
+        call; with out= the same explanation comes every time.
         """
         how = _How(method, mode, format, guided, make)
         waiting: deque[Ticket] = deque()
@@ -241,6 +257,7 @@ class Explainer:
                 pictures, fits = self._checked(given, format, is_batch=False)
                 aims = resolve_aims(Question(target), fits, self.contract)
                 batch, call = self._call(given, pictures, fits, aims, None, how)
+                batch = refilling(batch, out, is_batch=False)
                 if len(waiting) == self._device.perform(partial(self._inference.slots, call.level)):
                     yield self._device.perform(partial(self._inference.finish, waiting.popleft()))[0][0]
                 waiting.append(self._device.perform(partial(self._inference.begin, batch, call, number)))
@@ -273,18 +290,30 @@ class Explainer:
             explanations = self._device.perform(lambda: self._inference.explain(batch, call))
         return explanations if is_batch else explanations[0]
 
-    def scores(self, frames: Any, format: str = "bgr", inputs: Inputs | None = None) -> NDArray[np.float32]:
+    def scores(
+        self,
+        frames: Any,
+        format: str = "bgr",
+        inputs: Inputs | None = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """The network's output for each frame, (N, classes) float32, at the cost of plain inference.
 
         Of files that explain regions, detections or seeds it is the whole output: a segmentation (N, classes, h, w).
-        Raises FrameError, InputError, RuntimeFailure.
+        out: a buffer to fill instead. Raises FrameError, InputError, ShapeError, RuntimeFailure.
         """
         given, is_batch = self._list(frames, format)
         pictures, fits = self._checked(given, format, is_batch)
         extra = resolve_inputs(inputs, len(given), self.contract)
-        batch = _batch(given, pictures, fits, [_NO_AIM] * len(given), extra)
+        batch = batch_of(given, pictures, fits, [_NO_AIM] * len(given), extra)
+        shape = (len(batch), *self.contract.output_shape)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif not matches(out, shape, np.float32):
+            raise ShapeError(f"scores: expected an out of float32 {shape}.")
         with self._lock:
-            return self._device.perform(lambda: self._inference.scores(batch, format, extra.shared))
+            self._device.perform(lambda: self._inference.scores(batch, format, extra.shared, out))
+        return out
 
     def close(self) -> None:
         """Give back networks and buffers; explanations stay good. More than once does no harm."""
@@ -325,7 +354,7 @@ class Explainer:
         method = choose_method(how.method or self._method, self.contract, how.mode)
         made = resolve_made(how.make)
         call = Call(method, how.mode, how.format, how.guided, extra.shared, made)
-        return _batch(given, pictures, fits, aims, extra), call
+        return batch_of(given, pictures, fits, aims, extra), call
 
     def _checked(self, given: list[Any], format: str, is_batch: bool) -> tuple[list[list[Any]], list[FrameFit]]:
         """The pictures of every frame or clip, and how they fit the input."""
@@ -355,14 +384,6 @@ class _How(NamedTuple):
     format: str
     guided: bool
     make: str | Sequence[str]
-
-
-def _batch(
-    given: list[Any], pictures: list[list[Any]], fits: list[FrameFit], aims: list[Aim], extra: ExtraValues
-) -> list[Frame]:
-    if extra.by_frame:
-        aims = [aim._replace(values=aim.values | more) for aim, more in zip(aims, extra.by_frame, strict=True)]
-    return [Frame(*row) for row in zip(given, pictures, fits, aims, strict=True)]
 
 
 def _require_known_axes(file: ModelFile) -> None:

@@ -13,11 +13,12 @@ from gcpp_edge.boxes import Box, component_boxes, frame_boxes
 from gcpp_edge.colormaps import palette_bgr, palette_rgb
 from gcpp_edge.contract import REGION, SEED, Contract
 from gcpp_edge.errors import InputError, ShapeError
-from gcpp_edge.frames import check_frame, picture_of
+from gcpp_edge.frames import check_frame, has_colors, picture_of
 from gcpp_edge.fusion import map_at
 from gcpp_edge.geometry import Axes, FrameFit, frame_from_map, input_from_map
 from gcpp_edge.kernels import KernelTable
 from gcpp_edge.methods import Range
+from gcpp_edge.reuse import matches
 from gcpp_edge.targets import Target, label_of
 
 NO_CLASS = -1  # class_index where the caller's own seed is explained
@@ -52,6 +53,7 @@ class Explanation:
     heatmap() and overlay() draw them. on_device: the same and the map as buffers of the GPU, where they were made
     there; the explainer's next call overwrites them.
 
+    A call with out= fills an explanation again: it and its arrays then say what that call found.
     Of a clip, what draws takes `index`, a picture of it, or gives all of them, stacked.
     """
 
@@ -69,6 +71,26 @@ class Explanation:
     layer_maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     made: dict[str, NDArray[Any]] = field(default_factory=dict)
     on_device: dict[str, Any] = field(default_factory=dict)
+    _spare: dict[str, NDArray[Any]] = field(default_factory=dict)  # room to draw in, and pictures to be made again
+
+    def refill(self, found: Explanation) -> Explanation:
+        """Itself, holding what `found` holds."""
+        self._spare.update(self.made)
+        vars(self).update(vars(found) | {"_spare": self._spare})
+        return self
+
+    def spare(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any] | None:
+        """An array of this name, shape and dtype that an earlier call left to be filled again, or None."""
+        array = self._spare.get(name)
+        return array if matches(array, shape, dtype) else None
+
+    def _room(self, name: str, shape: tuple[int, ...], is_kept: bool) -> NDArray[np.float32]:
+        """float32 to work in, kept for the next time where `is_kept`."""
+        found = self.spare(name, shape, np.float32)
+        room = np.empty(shape, np.float32) if found is None else found
+        if is_kept:
+            self._spare[name] = room
+        return room
 
     @property
     def label(self) -> str:
@@ -175,38 +197,47 @@ class Explanation:
     ) -> NDArray[Any]:
         """The coloured map over the frame, uint8, in the frame's channels; grey and NV12 frames become BGR.
 
-        alpha: how much of the colours, 0 to 1. out: a buffer to fill instead; the frame itself will do.
+        alpha: how much of the colours, 0 to 1. out: a buffer to fill instead; a colour frame itself will do.
         What the network did not see is dimmed. Raises InputError, ShapeError.
         """
         if self._is_clip(index):
             return self._each(index, out, lambda one, place: one.overlay(colormap, alpha, place))
         format = self.drawing.format
         palette = (palette_rgb if format.startswith("rgb") else palette_bgr)(colormap)
-        picture = picture_of(check_frame(self.frame, format), format, self.drawing.kernels)
+        axes, height, width = self._axes("frame")
+        picture = check_frame(self.frame, format)
+        if not has_colors(format):
+            planes = self._room("planes", (3, height, width), is_kept=out is not None)
+            picture = picture_of(picture, format, self.drawing.kernels, out, planes)
         if out is None:
             out = np.empty(picture.shape, np.uint8)
-        axes, _, _ = self._axes("frame")
         self.drawing.kernels.overlay(
             picture, self.map, axes.rows, axes.columns, *self.drawing.range, palette, alpha, UNSEEN_DIM, out
         )
         return out
 
-    def guided(self, index: int | None = None) -> NDArray[np.float32]:
+    def guided(self, out: NDArray[np.float32] | None = None, index: int | None = None) -> NDArray[np.float32]:
         """Guided Grad-CAM++: the map times the pixel-space backward image, (H, W, C) float32 at the input's size.
 
-        Channels are BGR, BGRA or grey, as the network has them. Source: section 3.3.
-        Raises InputError if the call did not ask for the guided image.
+        Channels are BGR, BGRA or grey, as the network has them. out: a buffer to fill instead. Source: section 3.3.
+        Raises InputError if the call did not ask for the guided image, ShapeError.
         """
         image = self.drawing.guided
         if image is None:
             raise InputError("guided: not computed in this call. Ask for it: explainer(frame, guided=True).")
         if self._is_clip(index):
-            return self._each(index, None, lambda one, place: one.guided())
-        axes, _, _ = self._axes("input")
-        product = np.empty(image.shape, np.float32)
-        self.drawing.kernels.guided(self.map, axes.rows, axes.columns, *self.drawing.range, image, product)
+            return self._each(index, out, lambda one, place: one.guided(place))
+        axes, height, width = self._axes("input")
         order = _BGR_ORDERS[self.drawing.contract.preprocessing.color]
-        return np.ascontiguousarray(np.moveaxis(product[order], 0, 2))
+        product = self._room("product", image.shape, is_kept=out is not None)
+        if out is None:
+            out = np.empty((height, width, len(order)), np.float32)
+        elif not matches(out, (height, width, len(order)), np.float32):
+            raise ShapeError(f"guided: expected an out of float32 {(height, width, len(order))}, found {_found(out)}.")
+        self.drawing.kernels.guided(self.map, axes.rows, axes.columns, *self.drawing.range, image, product)
+        for place, channel in enumerate(order):
+            out[:, :, place] = product[channel]
+        return out
 
     def guided_picture(self, index: int | None = None) -> NDArray[np.uint8]:
         """The guided image to look at, (H, W, 3) uint8 BGR: middle grey is zero, and a few outliers are cut off."""
@@ -273,6 +304,10 @@ class Explanation:
             f"Explanation({self.label!r}, class_index={self.class_index}, {chance}"
             f"method={self.method!r}, evidence={self.evidence:.3g})"
         )
+
+
+def _found(array: Any) -> str:
+    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
 
 
 def probabilities(scores: NDArray[np.float32], kind: str) -> NDArray[np.float64]:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcpp_edge.contract import FrameInput
-from gcpp_edge.errors import FrameError
+from gcpp_edge.errors import FrameError, ShapeError
 from gcpp_edge.geometry import stretch_axis
 from gcpp_edge.kernels import KernelTable
 from gcpp_edge.kernels.reference import frame_size
+from gcpp_edge.reuse import matches
 
 __all__ = [
     "FORMATS",
@@ -27,6 +28,7 @@ __all__ = [
     "frame_fits",
     "frame_shape",
     "frame_size",
+    "has_colors",
     "list_frames",
     "picture_of",
     "require_taken",
@@ -91,15 +93,36 @@ def require_taken(frame: Frame, format: str, taken: FrameInput, where: str = "fr
         )
 
 
-def picture_of(frame: Frame, format: str, kernels: KernelTable) -> Frame:
-    """The frame as a colour picture: itself for the colour formats, else (H, W, 3) uint8 BGR made from it."""
-    if _SHAPES[format] is not None:
+def has_colors(format: str) -> bool:
+    """Whether frames of this format are pictures with channels, as overlays are drawn on."""
+    return _SHAPES[format] is not None
+
+
+def picture_of(
+    frame: Frame,
+    format: str,
+    kernels: KernelTable,
+    out: NDArray[np.uint8] | None = None,
+    planes: NDArray[np.float32] | None = None,
+) -> Frame:
+    """The frame as a colour picture: itself for the colour formats, else (H, W, 3) uint8 BGR made from it.
+
+    out: where to make it. planes: (3, H, W) float32, room to work in. Raises ShapeError.
+    """
+    if has_colors(format):
         return frame
     height, width = frame_size(frame, format)
-    planes = np.empty((3, height, width), np.float32)
+    if out is None:
+        out = np.empty((height, width, 3), np.uint8)
+    elif not matches(out, (height, width, 3), np.uint8):
+        raise ShapeError(f"out: expected uint8 {(height, width, 3)}, found {out.dtype} {out.shape}.")
+    if planes is None:
+        planes = np.empty((3, height, width), np.float32)
     rows, columns = stretch_axis(height, height), stretch_axis(width, width)
     kernels.preprocess(frame, format, rows, columns, "bgr", _KEEP, _ZERO, _ZERO, planes)
-    return np.ascontiguousarray(np.moveaxis(np.rint(planes).astype(np.uint8), 0, 2))
+    np.rint(planes, out=planes)
+    np.copyto(np.moveaxis(out, 2, 0), planes, casting="unsafe")
+    return out
 
 
 def frame_fits(shape: tuple[int, ...], dtype: np.dtype[Any], format: str) -> bool:

@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gcpp_edge.aims import Aim
+from gcpp_edge.calls import Call, Frame
 from gcpp_edge.contract import (
     CLASSES,
     DETECTION,
     DETECTION_INDEX,
     GUIDED,
     LEVELS,
-    MAP,
     PLAIN,
     REGION,
     SEED,
@@ -32,9 +31,10 @@ from gcpp_edge.gpu_frames import GpuFrame
 from gcpp_edge.kernels import KernelTable, table
 from gcpp_edge.made import DeviceArtist, Pictures, can_draw, make_on_host
 from gcpp_edge.maps import Found, MapMaker
-from gcpp_edge.methods import Method, display_range, single_range
+from gcpp_edge.methods import display_range, single_range
 from gcpp_edge.model_file import ModelFile
 from gcpp_edge.network import Network, maps_of, open_level
+from gcpp_edge.reuse import is_below_infinity, is_finite, kept
 from gcpp_edge.runtimes import RuntimeOptions
 from gcpp_edge.stopwatch import Stopwatch
 
@@ -45,31 +45,6 @@ class _Answers(NamedTuple):
     classes: NDArray[Any] | None
     detections: NDArray[Any] | None
     guided: NDArray[Any] | None
-
-
-class Frame(NamedTuple):
-    """One frame of a call: as it was passed, as the kernels take it (a clip's pictures), and what to explain."""
-
-    original: Any
-    pictures: list[Any]  # arrays, or one GpuFrame
-    fit: FrameFit
-    aim: Aim
-
-
-class Call(NamedTuple):
-    """What all frames of a call share. inputs: further ones of the network, which have no batch."""
-
-    method: Method
-    mode: str
-    format: str
-    guided: bool
-    inputs: dict[str, NDArray[Any]]
-    made: tuple[str, ...] = ()
-
-    @property
-    def level(self) -> str:
-        """Of the network that it needs."""
-        return GUIDED if self.guided else MAP
 
 
 class Ticket(NamedTuple):
@@ -117,11 +92,14 @@ class Inference:
             found += self.finish(waiting.popleft())
         return found
 
-    def scores(self, batch: list[Frame], format: str, shared: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """The network's output for each frame, (N, *shape)."""
-        network = self.network(PLAIN)
-        parts = [self._scores_of(network, part, format, shared) for part in _parts(batch, network.largest)]
-        return np.concatenate(parts) if parts else np.empty((0, *self.contract.output_shape), np.float32)
+    def scores(
+        self, batch: list[Frame], format: str, shared: dict[str, NDArray[Any]], out: NDArray[np.float32]
+    ) -> None:
+        """The network's output for each frame into `out`, (N, *shape)."""
+        network, start = self.network(PLAIN), 0
+        for part in _parts(batch, network.largest):
+            out[start : start + len(part)] = self._scores_of(network, part, format, shared)
+            start += len(part)
 
     def close(self) -> None:
         """Give back networks and buffers. More than once does no harm."""
@@ -205,13 +183,15 @@ class Inference:
         found = self._make_maps.finish(device, buffers, len(part), targets, call.method, call.mode)
         answers = self._answers(device, buffers, call.guided)
         timings_ms = ticket.clock.shares_ms(len(part))
-        explanations = [
-            [
-                self._explanation(frame, (index, number), scores[index], found, answers, call, dict(timings_ms))
-                for number in range(targets)
-            ]
-            for index, frame in enumerate(part)
-        ]
+        explanations = []
+        for index, frame in enumerate(part):
+            own = kept(scores[index], frame.out.scores if frame.out else None)
+            explanations.append(
+                [
+                    self._explanation(frame, (index, number), own, found, answers, call, dict(timings_ms))
+                    for number in range(targets)
+                ]
+            )
         if call.made:
             self._add_pictures(ticket, explanations)
         return explanations
@@ -244,9 +224,16 @@ class Inference:
         timings_ms: dict[str, float],
     ) -> Explanation:
         """Of the frame and target at `place` in the arrays."""
-        image = None if answers.guided is None else answers.guided[place].astype(np.float32)
-        raw_map = found.maps[place]
-        return Explanation(
+        old = frame.out
+        image = None if answers.guided is None else kept(answers.guided[place], old.drawing.guided if old else None)
+        layer_maps = {
+            name: kept(maps[place], old.layer_maps.get(name) if old else None) for name, maps in found.layers.items()
+        }
+        if len(layer_maps) == 1:
+            (raw_map,) = layer_maps.values()
+        else:
+            raw_map = kept(found.maps[place], old.map if old else None)
+        made = Explanation(
             target=frame.aim.asked[place[1]],
             class_index=NO_CLASS if answers.classes is None else int(answers.classes[place]),
             scores=scores,
@@ -258,12 +245,13 @@ class Inference:
             timings_ms=timings_ms,
             drawing=self._drawing(frame, raw_map, image, call),
             detection=None if answers.detections is None else int(answers.detections[place]),
-            layer_maps={name: maps[place] for name, maps in found.layers.items()},
+            layer_maps=layer_maps,
         )
+        return made if old is None else old.refill(made)
 
     def _scores_of(
         self, network: Network, part: list[Frame], format: str, shared: dict[str, NDArray[Any]]
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[Any]:
         device, output = network.device, self.contract.scores.output
         buffers = network.buffers(network.batch or len(part))
         clock = Stopwatch()
@@ -343,15 +331,14 @@ class Inference:
         chosen = self.contract.target.kind in (REGION, DETECTION)
         return SELECTED_SCORES if chosen else self.contract.scores.output
 
-    def _read_scores(self, device: Device, buffers: dict[str, Any], count: int, output: str) -> NDArray[np.float32]:
-        """float32, a copy. Raises RuntimeFailure where they are not finite."""
+    def _read_scores(self, device: Device, buffers: dict[str, Any], count: int, output: str) -> NDArray[Any]:
+        """The device's own, which the next frame overwrites. Raises RuntimeFailure where they are not finite."""
         raw = device.download(buffers[output])[:count]
         shape = (self.contract.scores.classes,) if output == SELECTED_SCORES else self.contract.output_shape
-        scores: NDArray[np.float32] = raw.reshape(count, *shape).astype(np.float32)
-        is_sound = np.isfinite(scores)
-        if self.contract.scores.kind == "log_softmax":
-            is_sound |= np.isneginf(scores)  # the logarithm of a probability that underflowed
-        if not is_sound.all():
+        scores: NDArray[Any] = raw.reshape(count, *shape)
+        # minus infinity is the logarithm of a probability that underflowed
+        is_sound = is_below_infinity if self.contract.scores.kind == "log_softmax" else is_finite
+        if not is_sound(scores):
             raise RuntimeFailure(
                 f"{self._file.path}: the network's scores are not finite (NaN or infinity). Its weights are damaged, "
                 "or it overflows in float16: export it in float32."

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gcpp_edge.colormaps import palette_bgr, palette_rgb
 from gcpp_edge.contract import CLASSES, Contract
@@ -20,6 +19,7 @@ from gcpp_edge.explanation import UNSEEN_DIM, Explanation
 from gcpp_edge.geometry import FrameFit, frame_from_map
 from gcpp_edge.methods import PAPER
 from gcpp_edge.network import Network
+from gcpp_edge.reuse import kept
 
 HEATMAP, OVERLAY = "heatmap", "overlay"
 PICTURES = (HEATMAP, OVERLAY)
@@ -41,10 +41,13 @@ def resolve_made(asked: str | Sequence[str]) -> tuple[str, ...]:
 
 def make_on_host(explanation: Explanation, made: tuple[str, ...]) -> None:
     """Puts the pictures into the explanation."""
+    fit, format = explanation.drawing.fit, explanation.drawing.format
+    size = fit.rows.frame, fit.columns.frame
     if HEATMAP in made:
-        explanation.made[HEATMAP] = explanation.heatmap()
+        explanation.made[HEATMAP] = explanation.heatmap(out=explanation.spare(HEATMAP, size, np.float32))
     if OVERLAY in made:
-        explanation.made[OVERLAY] = explanation.overlay()
+        shape = (*size, _IN_COLOUR.get(format, 3))
+        explanation.made[OVERLAY] = explanation.overlay(out=explanation.spare(OVERLAY, shape, np.uint8))
 
 
 def can_draw(contract: Contract, mode: str, format: str) -> bool:
@@ -101,6 +104,7 @@ class DeviceArtist:
 
     def read(self, network: Network, explanation: Explanation, map: Buffer, pictures: Pictures) -> None:
         """Puts the pictures into the explanation, which owns its copies."""
-        made: dict[str, NDArray[Any]] = {name: network.device.download(out).copy() for name, out in pictures.items()}
-        explanation.made.update(made)
+        for name, out in pictures.items():
+            old = explanation.spare(name, out.shape, out.dtype)
+            explanation.made[name] = kept(network.device.download(out), old, out.dtype)
         explanation.on_device.update({MAP: map, **pictures})

@@ -13,12 +13,16 @@ from gcpp_edge.errors import RuntimeFailure
 from gcpp_edge.fusion import fuse, fused_grid
 from gcpp_edge.methods import PAPER, Method, reference_maps
 from gcpp_edge.network import maps_of, poles_of, weights_of
+from gcpp_edge.reuse import is_finite
 
 Maps = NDArray[np.float32]
 
 
 class Found(NamedTuple):
-    """Maps by frame and target: (N, K, *space). The one that is shown; those of each layer, raw; counts of poles."""
+    """Maps by frame and target: (N, K, *space). The one that is shown; those of each layer, raw; counts of poles.
+
+    The maps may be the device's own, which the next frame overwrites.
+    """
 
     maps: Maps
     layers: dict[str, Maps]
@@ -48,14 +52,14 @@ class MapMaker:
     def finish(
         self, device: Device, buffers: dict[str, Any], count: int, targets: int, method: Method, mode: str
     ) -> Found:
-        """The first `targets` targets of `count` frames, the caller's own. RuntimeFailure where they are not finite."""
+        """The first `targets` targets of `count` frames. RuntimeFailure where they are not finite."""
         layers = {}
         for layer in self._contract.layers:
             if mode == PAPER:
-                maps = self._by_target(device.download(buffers[maps_of(layer)]))[:count, :targets].copy()
+                maps = self._by_target(device.download(buffers[maps_of(layer)]))[:count, :targets]
             else:
                 maps = self._reference_maps(device, layer, buffers, count, targets, method, mode)
-            if not np.isfinite(maps).all():
+            if not is_finite(maps):
                 raise RuntimeFailure(
                     f"{self._where}: the map of layer {layer.name!r} is not finite (NaN or infinity). "
                     "The network overflows there, in float16 most likely: export it in float32."
