@@ -50,7 +50,7 @@ def _run(words: list[str]) -> int:
     # the root of the errors that typer raises over options; newer releases carry a click of their own
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
-        return int(application()(words, prog_name="gcpp-edge", standalone_mode=False) or 0)
+        return int(application(words[0])(words, prog_name="gcpp-edge", standalone_mode=False) or 0)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except usage_error as error:

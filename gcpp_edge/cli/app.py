@@ -1,23 +1,14 @@
-"""The commands, put together. Adding one: write its file, add it to COMMANDS."""
+"""The commands, put together. Adding one: write its file with a function of its name, add that to COMMANDS."""
 
 from __future__ import annotations
 
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Annotated
 
 import typer
 
-from gcpp_edge.cli.bench import bench
-from gcpp_edge.cli.build import build
-from gcpp_edge.cli.cache import cache_group
-from gcpp_edge.cli.demo import demo
-from gcpp_edge.cli.doctor import doctor
-from gcpp_edge.cli.explain import explain
-from gcpp_edge.cli.export import export
-from gcpp_edge.cli.inspect import inspect
-
-COMMANDS = (export, explain, inspect, bench, build, demo, doctor)  # in the order of --help
-GROUPS = {"cache": cache_group}  # commands of several words
+COMMANDS = ("export", "explain", "inspect", "bench", "build", "demo", "doctor")  # in the order of --help
+GROUPS = ("cache",)  # commands of several words: their files have NAME_group
 
 
 def _print_version(asked: bool) -> None:
@@ -34,12 +25,18 @@ def _gcpp_edge(
     """Grad-CAM++ beside the network: where did it look? Start with [bold]gcpp-edge demo[/bold]."""
 
 
-def application() -> typer.Typer:
-    """The command line as typer runs it."""
+def application(command: str = "") -> typer.Typer:
+    """The command line as typer runs it: with this command alone, or with all where there is none of that name.
+
+    The files of the others are not imported then, which is a tenth of what `explain` takes for one picture.
+    """
+    wanted = {command} if command in COMMANDS + GROUPS else {*COMMANDS, *GROUPS}
     app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     app.callback()(_gcpp_edge)
-    for command in COMMANDS:
-        app.command()(command)
-    for name, group in GROUPS.items():
-        app.add_typer(group(), name=name)
+    for name in COMMANDS:
+        if name in wanted:
+            app.command()(getattr(import_module(f"gcpp_edge.cli.{name}"), name))
+    for name in GROUPS:
+        if name in wanted:
+            app.add_typer(getattr(import_module(f"gcpp_edge.cli.{name}"), f"{name}_group")(), name=name)
     return app

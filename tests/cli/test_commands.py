@@ -49,6 +49,23 @@ def test_starting_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_command_loads_its_own_file_alone_and_no_slow_part_of_numpy(folder: Path, tmp_path: Path) -> None:
+    words = ["explain", str(folder / "map.onnx"), str(folder / "wide.jpg"), "-o", str(tmp_path / "out")]
+    program = (
+        f"import sys; from gcpp_edge.cli import main; status = main({words!r})\n"
+        "others = {f'gcpp_edge.cli.{name}' for name in ('build', 'demo', 'doctor', 'export', 'inspect')}\n"
+        "slow = (others | {'onnx', 'torch', 'numpy.ma'}) & set(sys.modules)\n"
+        "sys.exit(str(slow) if slow else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_command_is_refused_with_the_known_ones_at_hand(run: Run) -> None:
+    result = run("explian")
+    assert result.status == 2 and "explian" in result.err and "--help" in result.err
+
+
 def test_the_installed_program_runs() -> None:
     program = Path(sys.executable).with_name("gcpp-edge")
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)

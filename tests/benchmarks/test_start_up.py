@@ -1,0 +1,28 @@
+"""What the benchmark of start-up reads out of Python and out of a process. No time is asserted."""
+
+import sys
+
+import pytest
+
+pytest.importorskip("onnxruntime", reason="the benchmarks run models: pip install 'gcpp-edge[onnxruntime]'")
+pytest.importorskip("onnx", reason="the benchmarks cut models: pip install 'gcpp-edge[onnxruntime]'")
+import start_up
+
+SAID = """\
+import time: self [us] | cumulative | imported package
+import time:       120 |        120 |   numpy.lib
+import time:      3000 |       3120 | numpy
+something else
+import time:        50 |         50 |     _io
+"""
+
+
+def test_each_module_counts_for_itself_alone():
+    assert start_up.modules_of(SAID) == {"numpy.lib": 120, "numpy": 3000, "_io": 50}
+
+
+def test_a_process_is_measured_and_one_that_fails_is_no_result():
+    wall, own = start_up.run([sys.executable, "-c", "pass"], {})
+    assert wall > 0 and own > 0
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        start_up.run([sys.executable, "-c", "raise SystemExit(3)"], {})
