@@ -127,6 +127,8 @@ class OnnxRuntime:
     def _new_run_options(self, **entries: str) -> Any:
         result = _import_onnxruntime().RunOptions()
         result.log_severity_level = _FATAL_ONLY
+        # its own default: release 1.32 asks for it at every run, and raises and drops an error where it is not said
+        entries.setdefault("gpu_graph_id", "0")
         if self._memory == CUDA:  # the caller waits for its stream, once a frame
             entries["disable_synchronize_execution_providers"] = "1"
         for key, value in entries.items():

@@ -1,5 +1,7 @@
 """The contract of every runtime: buffers of the caller in, buffers of the caller out."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,17 @@ def test_a_run_fills_the_buffers_of_its_caller(runtime, shared_model, count: int
     assert np.allclose(buffers["scores"], shared_model.logits(image), atol=1e-4)
     assert buffers["target_class"].tolist() == list(range(count))
     assert np.allclose(buffers["activations"], shared_model.features(image), atol=1e-5)
+
+
+def test_a_run_raises_and_drops_no_error_on_its_way(runtime) -> None:
+    bind(runtime, np.zeros((1, 3, 16, 12), np.float32), np.array([0]))
+    raised = []
+    sys.setprofile(lambda frame, event, argument: raised.append(argument) if event == "c_exception" else None)
+    try:
+        runtime.run()
+    finally:
+        sys.setprofile(None)
+    assert raised == []
 
 
 def test_a_bound_input_is_read_anew_at_each_run(runtime, shared_model) -> None:
