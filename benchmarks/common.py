@@ -79,23 +79,25 @@ def cut(model: ModelProto, level: Level) -> bytes:
     return bytes(part.SerializeToString())
 
 
-def session_of(model: str | bytes, threads: int) -> onnxruntime.InferenceSession:
-    """On the CPU, with spinning off: two sessions whose threads spin disturb each other."""
+def session_of(model: str | bytes, threads: int, spins: bool = False) -> onnxruntime.InferenceSession:
+    """On the CPU, with spinning off unless told otherwise: two sessions whose threads spin disturb each other."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run_of(model: str | bytes, contract: Contract, threads: int, outputs: Sequence[str]) -> Callable[[], object]:
-    """One run of a session of its own, on a picture of noise."""
+def run_of(
+    model: str | bytes, contract: Contract, threads: int, outputs: Sequence[str], targets: int = 0
+) -> Callable[[], object]:
+    """One run of a session of its own, on a picture of noise. targets: how many, of a file that explains several."""
     session = session_of(model, threads)
     pixels = contract.preprocessing
     shape = (1, pixels.channels, pixels.height, pixels.width)
     feeds = {contract.input: np.random.default_rng(0).standard_normal(shape, np.float32)}
     if TARGET in {value.name for value in session.get_inputs()}:
-        feeds[TARGET] = np.array([-1], np.int64)
+        feeds[TARGET] = -np.arange(1, targets + 1)[None] if targets else np.array([-1], np.int64)
     return lambda: session.run(list(outputs), feeds)
 
 
