@@ -24,9 +24,9 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 # What an installation is made from: when one of these is newer than the stamp, it is done again.
 RECIPE := Makefile pyproject.toml setup.py constraints.txt $(wildcard kernels/*.pyx kernels/*.h kernels/cpu/*.[ch] kernels/cuda/*.cu kernels/cuda/*.h)
 
-# The peers that tests compare with want builds of torch of their own, so they come without what they ask for; this is
+# The peers that tests and benchmarks compare with want builds of torch of their own, so they come without what they ask for; this is
 # what they import beyond the product's own extras.
-PEERS := torchvision timm grad-cam ttach
+PEERS := torchvision timm grad-cam ttach captum
 PEERS_NEED := pillow tqdm matplotlib scikit-learn PyYAML huggingface_hub safetensors
 
 # Its builder needs no GPU. The wheels are for Linux on x86-64 and arm64; the last is Python alone, and has no wheel.
