@@ -1,5 +1,6 @@
 """What the benchmark of start-up reads out of Python and out of a process. No time is asserted."""
 
+import json
 import sys
 
 import pytest
@@ -19,6 +20,13 @@ import time:        50 |         50 |     _io
 
 def test_each_module_counts_for_itself_alone():
     assert start_up.modules_of(SAID) == {"numpy.lib": 120, "numpy": 3000, "_io": 50}
+
+
+def test_the_saved_result_is_what_the_readme_says_of_it(pytestconfig):
+    saved = json.loads((pytestconfig.rootpath / "benchmarks/results/start_up.json").read_text("utf-8"))
+    rows = {name: row["ms"] for name, row in saved["processes"].items()}
+    assert rows["gcpp-edge explain"] < 1000
+    assert rows["plain network in ONNX Runtime"] > rows["gcpp-edge explain"] / 2
 
 
 def test_a_process_is_measured_and_one_that_fails_is_no_result():
