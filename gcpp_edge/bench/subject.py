@@ -68,6 +68,7 @@ class Subject:
             self.explainer.close()
             raise
         self.seed = np.ones(contract.target.shape, np.float32) if contract.target.kind == SEED else None
+        self._found: dict[bool, list[gcpp_edge.Explanation]] = {}  # by guided: filled again, as a pipeline does
         self._overlays: list[NDArray[Any]] = []
 
     def runs(self) -> dict[str, Callable[[], Stages]]:
@@ -92,7 +93,9 @@ class Subject:
 
     def _explained(self, guided: bool) -> Stages:
         make = OVERLAY if self.on_gpu else ()  # there it is drawn beside the map
-        found = self.explainer(self.frames, seed=self.seed, guided=guided, make=make, format=self.format)
+        found = self._found[guided] = self.explainer(
+            self.frames, seed=self.seed, guided=guided, make=make, format=self.format, out=self._found.get(guided)
+        )
         stages: Stages = {}
         if not self.on_gpu:
             for name in found[0].timings_ms:
