@@ -102,7 +102,7 @@ def measure(name: str, threads: int, spins: bool, rounds: int) -> dict[str, Any]
             agreement = ours.agreement(one, explainer)
             grad_cam, guided_grad_cam = peers.pytorch_grad_cam(one)
             layer_grad_cam, backprop, product = peers.captum(one)
-            kernels, opencv = ours.postprocessing_pair(one)
+            kernels, opencv = ours.postprocessing_pair(one, threads)
             runs: dict[str, Callable[[], object]] = {
                 "plain": ours.plain(one, threads, spins),
                 "plain, scores()": lambda: explainer.scores(one.frame),

@@ -139,7 +139,7 @@ def level_runs(model: onnx.ModelProto, levels: Sequence[str], count: int = 0, th
 def cam(channels: int, height: int, width: int) -> Callable[[], object]:
     random, shape = np.random.default_rng(0), (1, channels, height, width)
     activations, gradients = (random.standard_normal(shape).astype(np.float32) for _ in range(2))
-    kernels, out = table(), np.empty((1, height, width), np.float32)
+    kernels, out = table(threads=1), np.empty((1, height, width), np.float32)
     return lambda: kernels.cam(activations, gradients, "gradcam++", True, out)
 
 

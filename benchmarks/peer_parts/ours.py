@@ -25,7 +25,7 @@ TARGET = "target"
 def plain(one: Subject, threads: int, spins: bool) -> Run:
     """The floor: our kernel for the picture, then a bare session of the plain network, into its own buffers."""
     session = session_of(cut(one.model, one.contract.levels[PLAIN]), threads, spins)
-    pixels, kernels = one.contract.preprocessing, table()
+    pixels, kernels = one.contract.preprocessing, table(threads=threads)
     image = np.empty((1, *pixels.input_shape), np.float32)
     rows, columns = input_from_frame(fit_frame(*one.frame.shape[:2], pixels))
     arithmetic = pixel_arithmetic(pixels)
@@ -64,10 +64,10 @@ def layer_arrays(one: Subject, image: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return activations[0], gradients[0] / np.float32(layer.gradient_scale)
 
 
-def postprocessing_pair(one: Subject) -> tuple[Run, Run]:
+def postprocessing_pair(one: Subject, threads: int) -> tuple[Run, Run]:
     """From activations and gradients to the overlay: our kernels; OpenCV and NumPy."""
     activations, gradients = layer_arrays(one, kernel_input(one))
-    kernels, fit = table(), fit_frame(*one.frame.shape[:2], one.contract.preprocessing)
+    kernels, fit = table(threads=threads), fit_frame(*one.frame.shape[:2], one.contract.preprocessing)
     rows, columns = frame_from_map(fit, *activations.shape[1:])
     map = np.empty((1, *activations.shape[1:]), np.float32)
     out, palette, limits = np.empty_like(one.frame), palette_bgr("jet"), np.empty((1, 2), np.float32)
