@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import Value, numpy_dtype
@@ -38,7 +38,7 @@ def picked(
     emit: Emitter, value: Value, stride: int = 1, phase: Phase = (0, 0), weight: float = 1, bias: float = 0
 ) -> Value:
     """weight * value + bias at every stride-th position from `phase` on: each channel convolved with one tap."""
-    counts = [-(-(size - start) // stride) for size, start in zip(value.shape[2:], phase, strict=True)]
+    counts = [-(-size // stride) for size in value.shape[2:]]  # the same for every phase
     return shifted(emit, value, phase, stride, counts, weight, bias)
 
 
@@ -127,6 +127,31 @@ def is_blocked(emit: Emitter, value: Value) -> bool:
     if producer.op_type == "Clip":
         return made_by_convolution(emit, inputs[0])
     return all(read.shape == value.shape and is_blocked(emit, read) for read in inputs)
+
+
+def channels_of(emit: Emitter, value: Value, start: int, end: int) -> Value:
+    """Channels start..end (exclusive) of a gradient: of convolutions and their sums, those filters alone.
+
+    A Slice would leave the blocked layout. The whole convolution is then read by nothing, and dropped.
+    """
+    found = _filtered(emit, value, start, end) if emit.lowerings.enter_blocked and fits_blocked(value) else None
+    return emit.slice(value, [1], [start], [end]) if found is None else found
+
+
+def _filtered(emit: Emitter, value: Value, start: int, end: int) -> Value | None:
+    producer = emit.producer(value)
+    if producer is None or (end - start) % ALIGNED:
+        return None
+    inputs = [emit.graph.values[name] for name in producer.input]
+    if producer.op_type == "Add" and all(read.shape == value.shape for read in inputs):
+        parts = [_filtered(emit, read, start, end) for read in inputs]
+        return emit.add(*parts) if all(parts) else None
+    attributes = {entry.name: helper.get_attribute_value(entry) for entry in producer.attribute}
+    weights = emit.graph.constant(producer.input[1]) if producer.op_type == "Conv" and len(inputs) == 2 else None
+    if weights is None or attributes.get("group", 1) != 1:
+        return None
+    shape = (value.shape[0], end - start, *value.shape[2:])
+    return emit.conv(inputs[0], emit.constant(weights[start:end]), shape, **attributes)
 
 
 def made_by_convolution(emit: Emitter, value: Value) -> bool:

@@ -19,7 +19,8 @@ class Lowerings:
     sum_masks: a guided rectifier's mask is a sum of 0 or -2^61 in front of its ReLU, which a convolution takes in.
     phases: the backward pass of a strided convolution is one convolution a phase of the stride, and the phases are
     woven together as late as it pays. enter_blocked: a gradient that came up in the plain layout goes through a
-    convolution that changes nothing, so that the sums of the residual branches behind it stay in the blocked one.
+    convolution that changes nothing, so that the sums of the residual branches behind it stay in the blocked one; and
+    of what convolutions made, a branch that was concatenated takes its own filters.
     blocked_pools: the maximum's position is found by convolutions and sums, phase by phase.
     """
 

@@ -20,13 +20,12 @@ BLOCK = 2  # pixels, a stride
 
 
 def wants_phases(call: Call, window: Window, group: int) -> bool:
-    """Where one convolution a phase stays in the blocked layout, and the phases need no crop."""
-    strides, sizes = set(window.strides), call.x.shape[2:]
+    """Where one convolution a phase stays in the blocked layout."""
+    strides = set(window.strides)
     if not call.emit.lowerings.phases or len(window.kernel) != 2 or len(strides) != 1:
         return False
     depthwise = group == call.x.shape[1] == call.y.shape[1]
-    divides = all(isinstance(size, int) and size % window.strides[0] == 0 for size in sizes)
-    return divides and (group == 1 or depthwise) and fits_blocked(call.x) and fits_blocked(call.y)
+    return (group == 1 or depthwise) and fits_blocked(call.x) and fits_blocked(call.y)
 
 
 def stays_phased(call: Call) -> bool:
@@ -49,7 +48,7 @@ def pointwise_phases(call: Call, gradient: Phased, weights: np.ndarray) -> Phase
 def phased(call: Call, gradient: Value, weights: np.ndarray, window: Window, group: int) -> Phased:
     """One convolution a phase. Position s i + u receives tap t from output i - o with o = (d t - pad - u) / s."""
     stride, swapped = window.strides[0], swap_channels(weights, group)
-    counts = [size // stride for size in call.x.shape[2:]]
+    counts = [-(-size // stride) for size in call.x.shape[2:]]
     taps = [
         [_taps(window, axis, phase, counts[axis], gradient.shape[2 + axis]) for phase in range(stride)]
         for axis in (0, 1)

@@ -38,14 +38,13 @@ def max_pool(call: Call, gradient: Value) -> Results:
 
 
 def _wants_blocked(call: Call, window: Window) -> bool:
-    """Where the phases of a stride need no crop, and what is around the picture cannot be taken for a maximum.
+    """Where what is around the picture cannot be taken for a maximum.
 
     Convolutions pad with zeros: a window of zeros sends its gradient there, and a rectifier in front has none to take.
     """
     if not call.emit.lowerings.blocked_pools or not (fits_blocked(call.x) and fits_blocked(call.y)):
         return False
-    strides, sizes = set(window.strides), zip(call.x.shape[2:], call.y.shape[2:], strict=True)
-    if len(strides) != 1 or any(size != window.strides[0] * out for size, out in sizes):
+    if len(set(window.strides)) != 1:
         return False
     reaches = zip(call.x.shape[2:], call.y.shape[2:], window.strides, window.extent, window.before, strict=True)
     padded = any(pad or (out - 1) * s + extent > size for size, out, s, extent, pad in reaches)
@@ -65,7 +64,7 @@ def _rectifier(call: Call) -> tuple[float | None, float | None] | None:
     return 0.0, float(bounds[1].item()) if len(bounds) > 1 and bounds[1] is not None else None
 
 
-def _max_pool_blocked(call: Call, gradient: Value, window: Window) -> Phased:
+def _max_pool_blocked(call: Call, gradient: Value, window: Window) -> Value | Phased:
     """The same, tap by tap in the blocked layout: where x - max is zero, and what is left of the gradient.
 
     Where windows do not overlap, and nothing else reads what the rectifier in front gives, its guided mask is taken at
@@ -78,6 +77,7 @@ def _max_pool_blocked(call: Call, gradient: Value, window: Window) -> Phased:
     if masked and bounds is not None:
         left = emit.apply("Relu", emit.add(left, suppression(emit, call.y, *bounds)))
     lower = picked(emit, call.y, weight=-1)
+    counts = tuple(-(-size // window.strides[0]) for size in call.x.shape[2:])
     phases: dict[tuple[int, int], Value] = {}
     taps = list(itertools.product(*(range(k) for k in window.kernel)))
     for tap in taps:
@@ -89,10 +89,12 @@ def _max_pool_blocked(call: Call, gradient: Value, window: Window) -> Phased:
             claimed = emit.multiply(left, emit.apply("HardSigmoid", below, alpha=STEEP, beta=1.0))
             left = emit.add(picked(emit, claimed, weight=-1), left)
         (u, i), (v, j) = ((place % s, place // s) for place, s in zip(offset, window.strides, strict=True))
-        if i or j:
-            claimed = shifted(emit, claimed, (-i, -j), 1, call.y.shape[2:])
+        if i or j or counts != call.y.shape[2:]:
+            claimed = shifted(emit, claimed, (-i, -j), 1, counts)
         phases[u, v] = emit.add(claimed, phases[u, v]) if (u, v) in phases else claimed
     stride = window.strides[0]
+    if stride == 1:
+        return phases[0, 0]
     order = [(u, v) for u in range(stride) for v in range(stride)]
     return Phased(tuple(phases.get(phase) for phase in order), stride, call.x.shape, call.x.name if masked else "")
 

@@ -58,9 +58,9 @@ class OneHot:
 class Phased:
     """A gradient in the phases of a stride: where it comes out of the backward pass of a strided convolution.
 
-    phases: in row order, stride^2 of them: phase (u, v) [N,C,h/s,w/s] holds positions (s i + u, s j + v); None is zero.
-    shape: of the whole, [N,C,h,w], with sides that the stride divides. masked: the rectifier's output whose mask was
-    applied already.
+    phases: in row order, stride^2 of them: phase (u, v) holds positions (s i + u, s j + v); None is zero. All have one
+    size, h / s and w / s rounded up: what lies outside of the whole is cut off in the end.
+    shape: of the whole, [N,C,h,w]. masked: the rectifier's output whose mask was applied already.
     """
 
     phases: tuple[Value | None, ...]
@@ -93,8 +93,9 @@ class Phased:
 
     def dense(self, emit: Emitter) -> Value:
         """The same gradient as one tensor: woven with the channels last, where whole blocks of them move."""
-        batch, channels, height, width = self.shape
-        size = (height // self.stride, width // self.stride)
+        batch, channels = self.shape[:2]
+        size = self.known.shape[2:]
+        height, width = (count * self.stride for count in size)
         last = [None if phase is None else emit.transpose(phase, (0, 2, 3, 1)) for phase in self.phases]
         rows = []
         for start in range(0, len(last), self.stride):
@@ -102,7 +103,8 @@ class Phased:
             rows.append(None if row is None else emit.reshape(row, (batch, size[0], 1, width * channels)))
         woven = _side_by_side(emit, rows, 2)
         assert woven is not None
-        return emit.transpose(emit.reshape(woven, (batch, height, width, channels)), (0, 3, 1, 2))
+        whole = emit.reshape(woven, (batch, height, width, channels))
+        return emit.transpose(emit.slice(whole, (1, 2), (0, 0), self.shape[2:]), (0, 3, 1, 2))
 
 
 def _side_by_side(emit: Emitter, parts: list[Value | None], axis: int) -> Value | None:

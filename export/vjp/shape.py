@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gcpp_edge.export.blocked import channels_of
 from gcpp_edge.export.graph import Shape, Value
 from gcpp_edge.export.vjp.registry import Call, OneHot, Results, Sparse, rule
 
@@ -47,9 +48,15 @@ def concat(call: Call, gradient: Value) -> Results:
     for value, wanted in zip(call.inputs, call.wanted, strict=True):
         assert value is not None
         end = start + value.shape[axis]
-        results.append(call.emit.slice(gradient, [axis], [start], [end]) if wanted else None)
+        results.append(_part(call, gradient, axis, start, end) if wanted else None)
         start = end
     return results
+
+
+def _part(call: Call, gradient: Value, axis: int, start: int, end: int) -> Value:
+    if axis == 1:
+        return channels_of(call.emit, gradient, start, end)
+    return call.emit.slice(gradient, [axis], [start], [end])
 
 
 @rule("Split")

@@ -81,6 +81,31 @@ GRAPHS = [
         w=np.eye(4)[:, :, None, None],
     ),
     graph(
+        "branches side by side", (4, 6), ("Relu x r",), ("Conv r,a b", window(1)), ("Relu b c",),
+        ("Conv r,w d", window(3, 1, 1)), ("Relu d e",), ("Concat c,e f", {"axis": 1}), ("Conv f,s y", window(1)),
+        a=weights(8, 4, 1, 1), w=weights(4, 4, 3, 3), s=weights(4, 12, 1, 1),
+    ),
+    graph(
+        "branches side by side with two readers", (4, 6), ("Conv x,a b", window(1)), ("Conv x,w d", window(3, 1, 1)),
+        ("Concat b,d f", {"axis": 1}), ("Conv f,s g", window(1)), ("Conv f,t h", window(1)), ("Add g,h y",),
+        a=weights(8, 4, 1, 1), w=weights(4, 4, 3, 3), s=weights(4, 12, 1, 1), t=weights(4, 12, 1, 1, seed=1),
+    ),
+    graph("max pool 3x3 stride 1", (4, 6), ("Relu x r",), ("MaxPool r y", window(3, 1, 1))),
+    graph("max pool 3x3 stride 1, no pads", (5, 6), ("MaxPool x y", window(3))),
+    graph("max pool 2x2 of odd sizes", (7, 5), ("Relu x r",), ("MaxPool r y", window(2, 2))),
+    graph("max pool 3x3 of odd sizes", (7, 5), ("MaxPool x y", window(3, 2))),
+    graph("max pool 3x3 of odd sizes, ceiled", (6, 7), ("Relu x r",), ("MaxPool r y", window(3, 2, 0, ceil_mode=1))),
+    graph(
+        "depthwise 5x5 stride 2 of odd sizes", (7, 9), ("Clip x,zero,six r",), ("Conv r,w y", window(5, 2, 2, group=4)),
+        w=weights(4, 1, 5, 5), **SIX,
+    ),
+    graph("dense stride 3, odd sizes", (7, 8), ("Relu x r",), ("Conv r,w y", window(3, 3, 1)), w=weights(8, 4, 3, 3)),
+    graph(
+        "a shortcut beside a strided branch of odd sizes", (7, 5), ("Relu x r",), ("Conv r,a b", window(1)),
+        ("Relu b c",), ("Conv c,w d", window(3, 2, 1)), ("Conv r,s e", window(1, 2)), ("Add d,e y",),
+        a=weights(4, 4, 1, 1), w=weights(8, 4, 3, 3), s=weights(8, 4, 1, 1),
+    ),
+    graph(
         "odd sizes", (7, 5), ("Relu x r",), ("Conv r,w p", window(3, 2, 1)), ("MaxPool p y", window(2, 1)),
         w=weights(4, 4, 3, 3),
     ),
@@ -96,13 +121,14 @@ GRAPHS = [
     graph("five channels", (6, 6), ("Relu x r",), ("MaxPool r y", window(2, 2)), channels=5),
 ]  # fmt: skip
 PLAIN = {  # the same nodes either way, and under which rules
-    "odd sizes": {"deconvnet", "gradient"},
     "five channels": set(RULES),
     "a picture, 3x3 stride 2": set(RULES),
     "relu at the end": {"gradient", "deconvnet"},
     "hard swish": {"deconvnet"},
     "max pool 3x3 stride 2, no rectifier": set(RULES),
     "max pool 3x3 stride 2": {"deconvnet"},
+    "max pool 3x3 stride 1": {"deconvnet"},
+    "max pool 3x3 of odd sizes, ceiled": {"deconvnet"},
     "max pool 3x3 stride 2, ceiled": {"deconvnet"},
     "relu before a convolution": {"gradient", "deconvnet"},
     "relu6 before a convolution": {"gradient", "deconvnet"},
