@@ -9,6 +9,7 @@ setting for all of them alike: "2 threads" spin nowhere, as a robot wants it who
 passively), "2 threads, spinning" spin in PyTorch and in ONNX Runtime, "1 thread" has nothing to wait for. Each pauses,
 and runs once untimed, before it is timed: then the caches are its own and the threads of the one before sleep.
 
+Each network is kept in the result, with its commit and day, until it is measured again.
 `agreement` says, for the same input, how far the maps are apart: without it a comparison means nothing. Weights are
 random but for Lite0's, which costs the same.
 """
@@ -23,11 +24,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
-from common import RESULTS, parser_of, save
+from common import RESULTS, commit, parser_of, save
 from peer_parts.table import NAMES, draw, with_tables
 
 README = RESULTS.parents[1] / "README.md"
@@ -53,13 +55,26 @@ def main() -> None:
         return
     if not options.table:
         options.threads = sorted({SETTINGS[name][0] for name in options.settings})
-        found = {name: measured_apart(name, options) for name in options.networks}
+        networks, measured = saved(options.output)
+        for name in options.networks:
+            networks[name] = measured_apart(name, options)
+            measured[name] = {"commit": commit(), "date": date.today().isoformat(), "rounds": options.rounds}
+        networks = {name: networks[name] for name in NAMES if name in networks}
         what = "640 x 480 uint8 frame to a finished overlay, medians of milliseconds"
-        save(options, "peers", {"what": what, "peers": versions(), "networks": found})
+        save(options, "peers", {"what": what, "peers": versions(), "networks": networks, "measured": measured})
     if options.table or options.output == parser.get_default("output"):
         result = json.loads(options.output.read_text("utf-8"))
         README.write_text(with_tables(README.read_text("utf-8"), result), encoding="utf-8")
         draw(result, PICTURE)
+
+
+def saved(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The networks of an earlier result, and when each was measured: those that are not measured now are kept."""
+    if not path.exists():
+        return {}, {}
+    result = json.loads(path.read_text("utf-8"))
+    whole = {key: result[key] for key in ("commit", "date", "rounds")}
+    return result["networks"], dict.fromkeys(result["networks"], whole) | result.get("measured", {})
 
 
 def measured_apart(name: str, options: argparse.Namespace) -> dict[str, Any]:

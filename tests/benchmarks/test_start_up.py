@@ -26,7 +26,10 @@ def test_the_saved_result_is_what_the_readme_says_of_it(pytestconfig):
     saved = json.loads((pytestconfig.rootpath / "benchmarks/results/start_up.json").read_text("utf-8"))
     rows = {name: row["ms"] for name, row in saved["processes"].items()}
     assert rows["gcpp-edge explain"] < 1000
-    assert rows["plain network in ONNX Runtime"] > rows["gcpp-edge explain"] / 2
+    readme = (pytestconfig.rootpath / "README.md").read_text("utf-8")
+    sentence = readme.split("From nothing to one explained picture")[1].split("start_up.py")[0]
+    for name in ("gcpp-edge explain", "plain network in ONNX Runtime"):
+        assert f"{rows[name] / 1000:.2f} s" in sentence
 
 
 def test_a_process_is_measured_and_one_that_fails_is_no_result():
