@@ -144,8 +144,8 @@ def _filtered(emit: Emitter, value: Value, start: int, end: int) -> Value | None
         return None
     inputs = [emit.graph.values[name] for name in producer.input]
     if producer.op_type == "Add" and all(read.shape == value.shape for read in inputs):
-        parts = [_filtered(emit, read, start, end) for read in inputs]
-        return emit.add(*parts) if all(parts) else None
+        left, right = (_filtered(emit, read, start, end) for read in inputs)
+        return emit.add(left, right) if left and right else None
     attributes = {entry.name: helper.get_attribute_value(entry) for entry in producer.attribute}
     weights = emit.graph.constant(producer.input[1]) if producer.op_type == "Conv" and len(inputs) == 2 else None
     if weights is None or attributes.get("group", 1) != 1:
