@@ -46,6 +46,24 @@ def save(options: argparse.Namespace, benchmark: str, found: dict[str, Any]) -> 
     options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
+def over_networks(
+    description: str | None,
+    benchmark: str,
+    rounds: int,
+    networks: Sequence[str],
+    measure: Callable[[str, int, int], dict[str, Any]],
+) -> None:
+    """The main of a benchmark that calls `measure(network, threads, rounds)` for each network, and saves all of it."""
+    parser = parser_of(description, benchmark, rounds)
+    parser.add_argument("--networks", nargs="+", default=networks)
+    options = parser.parse_args()
+    found = {}
+    for name in options.networks:
+        found[name] = measure(name, options.threads, options.rounds)
+        print(name, found[name], flush=True)
+    save(options, benchmark, {"input": "224 x 224, batch 1, ONNX Runtime CPU, spinning off", "networks": found})
+
+
 def commit() -> str:
     """The commit that was measured, with a + for changes on top of it."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from common import contract_of, cut, network, parser_of, save
+from common import contract_of, cut, network, over_networks
 from onnx import ModelProto, numpy_helper
 
 from gcpp_edge.contract import GUIDED, PLAIN, TARGET
@@ -32,14 +32,7 @@ MOVES = ("Concat", "DepthToSpace", "Pad", "ReorderInput", "ReorderOutput", "Resh
 
 
 def main() -> None:
-    parser = parser_of(__doc__, "guided_profile", rounds=20)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    options = parser.parse_args()
-    found = {}
-    for name in options.networks:
-        found[name] = measure(name, options.threads, options.rounds)
-        print(name, found[name], flush=True)
-    save(options, "guided_profile", {"input": "224 x 224, batch 1, ONNX Runtime CPU, spinning off", "networks": found})
+    over_networks(__doc__, "guided_profile", 20, NETWORKS, measure)
 
 
 def measure(name: str, threads: int, rounds: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ ratio to the plain network's; no pre- or post-processing. Weights are random, wh
 from __future__ import annotations
 
 import torch
-from common import beside, contract_of, cut, interleaved_medians, network, parser_of, run_of, save
+from common import beside, contract_of, cut, interleaved_medians, network, over_networks, run_of
 
 from gcpp_edge.contract import PLAIN
 from gcpp_edge.export import explain_module
@@ -26,18 +26,7 @@ NETWORKS = (
 
 
 def main() -> None:
-    parser = parser_of(__doc__, "levels", rounds=40)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    options = parser.parse_args()
-    found = {}
-    for name in options.networks:
-        found[name] = measure(name, options.threads, options.rounds)
-        print(
-            name,
-            {level: f"{row['ms']:.2f} ms = {row['ratio']:.3f} x" for level, row in found[name].items()},
-            flush=True,
-        )
-    save(options, "levels", {"input": "224 x 224, batch 1, ONNX Runtime CPU, spinning off", "networks": found})
+    over_networks(__doc__, "levels", 40, NETWORKS, measure)
 
 
 def measure(name: str, threads: int, rounds: int) -> dict[str, dict[str, float]]:

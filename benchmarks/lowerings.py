@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import torch
-from common import beside, contract_of, cut, interleaved_medians, network, parser_of, run_of, save
+from common import beside, contract_of, cut, interleaved_medians, network, over_networks, run_of
 
 from gcpp_edge.contract import GUIDED, PLAIN
 from gcpp_edge.export import explain_module
@@ -22,16 +22,7 @@ NETWORKS = ("efficientnet_lite0", "resnet50", "mobilenet_v3_large", "vgg16")
 
 
 def main() -> None:
-    parser = parser_of(__doc__, "lowerings", rounds=30)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    options = parser.parse_args()
-    found = {}
-    for name in options.networks:
-        found[name] = measure(name, options.threads, options.rounds)
-        print(
-            name, {form: f"{row['ms']:.2f} ms = {row['ratio']:.3f} x" for form, row in found[name].items()}, flush=True
-        )
-    save(options, "lowerings", {"input": "224 x 224, batch 1, ONNX Runtime CPU, spinning off", "networks": found})
+    over_networks(__doc__, "lowerings", 30, NETWORKS, measure)
 
 
 def forms() -> dict[str, Lowerings]:

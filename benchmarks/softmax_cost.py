@@ -10,7 +10,7 @@ turn by turn in one process, with spinning off. Weights are random, which costs 
 from __future__ import annotations
 
 import torch
-from common import beside, contract_of, cut, interleaved_medians, network, parser_of, run_of, save
+from common import beside, contract_of, cut, interleaved_medians, network, over_networks, run_of
 
 from gcpp_edge.contract import MAP, PLAIN
 from gcpp_edge.export import explain_module
@@ -20,14 +20,7 @@ OTHERS = (1, 10)
 
 
 def main() -> None:
-    parser = parser_of(__doc__, "softmax_cost", rounds=30)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    options = parser.parse_args()
-    found = {}
-    for name in options.networks:
-        found[name] = measure(name, options.threads, options.rounds)
-        print(name, found[name], flush=True)
-    save(options, "softmax_cost", {"input": "224 x 224, batch 1, ONNX Runtime CPU, spinning off", "networks": found})
+    over_networks(__doc__, "softmax_cost", 30, NETWORKS, measure)
 
 
 def measure(name: str, threads: int, rounds: int) -> dict[str, dict[str, float]]:
