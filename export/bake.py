@@ -336,7 +336,7 @@ class _Builder:
         taken = {*self.graph.inputs, *self.graph.outputs, *self.graph.initializers, *self.renamed}
         if value.name in taken:
             copy = self.graph.fresh(f"gcpp/{name}")
-            self.emit.nodes.append(helper.make_node("Identity", [value.name], [copy], name=copy))
+            self.emit.append(helper.make_node("Identity", [value.name], [copy], name=copy))
             self.graph.values[copy] = value = Value(copy, value.shape, value.dtype)
         self.renamed[value.name] = name
         self.outputs[level].append(name)

@@ -74,10 +74,24 @@ def shifted(
     )
 
 
-def suppression(
-    emit: Emitter, tested: Value, low: float | None, high: float | None, stride: int = 1, phase: Phase = (0, 0)
+def let_through(
+    emit: Emitter,
+    gradient: Value,
+    tested: Value,
+    low: float | None,
+    high: float | None,
+    stride: int = 1,
+    phase: Phase = (0, 0),
 ) -> Value:
-    """0 where low < tested < high, else -2^61 or less: the mask of a rectifier, as a sum in front of its ReLU.
+    """The positive gradient where low < tested < high, else 0: guided backprop, as a sum in front of a ReLU."""
+    gradient = into_blocked(emit, gradient)
+    return emit.apply("Relu", emit.add(gradient, _suppression(emit, tested, low, high, stride, phase)))
+
+
+def _suppression(
+    emit: Emitter, tested: Value, low: float | None, high: float | None, stride: int, phase: Phase
+) -> Value:
+    """0 where low < tested < high, else -2^61 or less.
 
     Exact at the bounds: the slopes are powers of two, such that the next number inside is already 2^61 higher.
     """
@@ -116,6 +130,12 @@ def into_blocked(emit: Emitter, value: Value) -> Value:
 
 def is_blocked(emit: Emitter, value: Value) -> bool:
     """Whether a tensor lies in the blocked layout, as far as its producers tell."""
+    if value.name not in emit.blocked:  # both sides of a sum may go back to one tensor, again and again
+        emit.blocked[value.name] = _is_blocked(emit, value)
+    return emit.blocked[value.name]
+
+
+def _is_blocked(emit: Emitter, value: Value) -> bool:
     if not fits_blocked(value):
         return False
     producer = emit.producer(value) or emit.graph.producers.get(value.name)

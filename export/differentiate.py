@@ -161,7 +161,7 @@ def rescaled(emit: Emitter, gradient: Sparse, factor: float, tensor: str) -> Spa
     if factor != 1:
         return emit.scale(gradient, factor)
     name = emit.graph.fresh(f"{MARKER}{tensor}")
-    emit.nodes.append(helper.make_node("Identity", [gradient.name], [name], name=name, doc_string=tensor))
+    emit.append(helper.make_node("Identity", [gradient.name], [name], name=name, doc_string=tensor))
     value = emit.graph.values[name] = Value(name, gradient.shape, gradient.dtype)
     return value
 

@@ -33,6 +33,8 @@ class Emitter:
         self.prefix = prefix
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
+        self.blocked: dict[str, bool] = {}  # which tensors lie in the blocked layout, as far as blocked.py has looked
+        self._producers: dict[str, NodeProto] = {}
         self._known: dict[Key, Value] = {}
         self._constants: dict[Key, Value] = {}
         for node in graph.nodes:
@@ -53,13 +55,18 @@ class Emitter:
         if key not in self._known:
             name = self.graph.fresh(f"{self.prefix}/{operator}")
             value = Value(name, tuple(shape), inputs[0].dtype if dtype is None else dtype)
-            self.nodes.append(helper.make_node(operator, names, [name], name=name, **attributes))
+            self.append(helper.make_node(operator, names, [name], name=name, **attributes))
             self.graph.values[name] = self._known[key] = value
         return self._known[key]
 
     def producer(self, value: Value) -> NodeProto | None:
         """The emitted node that makes a value, or None for one of the forward graph."""
-        return next((node for node in reversed(self.nodes) if value.name in node.output), None)
+        return self._producers.get(value.name)
+
+    def append(self, node: NodeProto) -> None:
+        """Adds a node that was made elsewhere; the graph's values of its outputs are the caller's to set."""
+        self.nodes.append(node)
+        self._producers.update(dict.fromkeys(node.output, node))
 
     def constant(self, array: np.ndarray) -> Value:
         """A constant tensor; equal ones are stored once."""
@@ -298,7 +305,7 @@ class Emitter:
         """The greatest `count` values of each row of [N,K], and their indices, int64: [N,count], the greatest first."""
         values, indices = self.graph.fresh(f"{self.prefix}/TopK"), self.graph.fresh(f"{self.prefix}/TopK/indices")
         inputs = [value.name, self.integers([count]).name]
-        self.nodes.append(helper.make_node("TopK", inputs, [values, indices], name=values, axis=1, largest=1, sorted=1))
+        self.append(helper.make_node("TopK", inputs, [values, indices], name=values, axis=1, largest=1, sorted=1))
         shape = (value.shape[0], count)
         for name, dtype in ((values, value.dtype), (indices, TensorProto.INT64)):
             self.graph.values[name] = Value(name, shape, dtype)

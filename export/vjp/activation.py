@@ -15,15 +15,16 @@ import numpy as np
 from onnx import TensorProto
 
 from gcpp_edge.export.blocked import (
+    Phase,
     clipped,
     fits_blocked,
     into_blocked,
     is_blocked,
+    let_through,
     made_by_convolution,
     picked,
     spacing,
     step,
-    suppression,
 )
 from gcpp_edge.export.emit import Emitter
 from gcpp_edge.export.graph import Value
@@ -51,17 +52,14 @@ def relu(call: Call, gradient: Gradient) -> Results:
 
 def _bounded(call: Call, gradient: Value | Phased, low: float | None, high: float | None) -> Gradient:
     """What a rectifier lets through that passes strictly between two bounds."""
-    emit, guided = call.emit, call.pixel_rule == "guided"
+    emit, stride = call.emit, gradient.stride if isinstance(gradient, Phased) else 1
 
-    def through(g: Value, phase: tuple[int, int] = (0, 0)) -> Value:
-        if call.pixel_rule == "deconvnet":
-            return emit.apply("Relu", g)
-        stride = gradient.stride if isinstance(gradient, Phased) else 1
-        if guided and _wants_sum(call, g, stride):
-            return emit.apply(
-                "Relu", emit.add(into_blocked(emit, g), suppression(emit, call.y, low, high, stride, phase))
-            )
-        g = emit.apply("Relu", g) if guided else g
+    def through(g: Value, phase: Phase = (0, 0)) -> Value:
+        if _wants_sum(call, g, stride):
+            return let_through(emit, g, call.y, low, high, stride, phase)
+        return _through(call, g, lambda passed: kept(passed, phase))
+
+    def kept(g: Value, phase: Phase) -> Value:
         if low is not None:
             g = _kept(emit, g, call.y, low, 1, stride, phase)
         if high is not None:
@@ -76,20 +74,18 @@ def _bounded(call: Call, gradient: Value | Phased, low: float | None, high: floa
 
 
 def _wants_sum(call: Call, gradient: Value, stride: int) -> bool:
-    """Whether a mask is a sum that a convolution takes in: one made the gradient, or one that changes nothing is added.
+    """Whether a guided mask is a sum that a convolution takes in: one made the gradient, or one is added for it.
 
     Behind the sum of two branches it would be a node of its own, and a product costs the same there.
     """
     emit = call.emit
-    if not emit.lowerings.sum_masks or not fits_blocked(call.y):
+    if call.pixel_rule != "guided" or not emit.lowerings.sum_masks or not fits_blocked(call.y):
         return False
     dense = stride > 1 or gradient.shape == call.y.shape
     return dense and (made_by_convolution(emit, gradient) or not is_blocked(emit, gradient))
 
 
-def _kept(
-    emit: Emitter, gradient: Value, tested: Value, bound: float, sign: int, stride: int, phase: tuple[int, int]
-) -> Value:
+def _kept(emit: Emitter, gradient: Value, tested: Value, bound: float, sign: int, stride: int, phase: Phase) -> Value:
     """The gradient where sign * tested > sign * bound, else 0."""
     if stride > 1:
         return emit.multiply(gradient, step(emit, tested, bound, sign, stride, phase))
@@ -202,11 +198,10 @@ def hard_swish(call: Call, gradient: Value) -> Results:
 def _hard_swish_blocked(call: Call, gradient: Value) -> Value:
     """The same by convolutions: 2 s - 1/2 with s = HardSigmoid(x) of the forward pass, and 1/2 less from 3 on."""
     emit, x = call.emit, call.x
-    if call.pixel_rule == "guided" and _wants_sum(call, gradient, 1):
-        passed = emit.apply("Relu", emit.add(into_blocked(emit, gradient), suppression(emit, x, -3, None)))
+    if _wants_sum(call, gradient, 1):
+        passed = let_through(emit, gradient, x, -3, None)
     else:
-        gradient = emit.apply("Relu", gradient) if call.pixel_rule == "guided" else gradient
-        passed = emit.keep_above(-3, x, into_blocked(emit, gradient))
+        passed = _through(call, gradient, lambda g: emit.keep_above(-3, x, into_blocked(emit, g)))
     steep = 0.5 / spacing(x, 3, -np.inf)
     less = clipped(emit, picked(emit, x, weight=-steep, bias=3 * steep - 0.5), -0.5, 0)
     slope = emit.add(picked(emit, _hard_sixth(call), weight=2, bias=-0.5), less)

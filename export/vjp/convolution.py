@@ -23,9 +23,7 @@ from gcpp_edge.export.vjp.phases import (
     wants_superpixels,
 )
 from gcpp_edge.export.vjp.registry import Call, Gradient, OneHot, Phased, Results, rule
-from gcpp_edge.export.vjp.window import Window, is_pointwise, swap_channels, window_of
-
-STEM_KERNEL = 5  # from this side on, sub-pixel beats ConvTranspose (7x7 stem of ResNet: 6.4 against 9.1 ms)
+from gcpp_edge.export.vjp.window import STEM_KERNEL, Window, is_pointwise, swap_channels, window_of
 
 
 @rule("Conv", sparse=True, phased=True)
@@ -63,7 +61,7 @@ def _weight_row(call: Call, gradient: OneHot) -> Value:
 
 
 def _wants_subpixel(weights: np.ndarray, window: Window, group: int) -> bool:
-    square = len(set(window.strides)) == 1 and len(window.strides) == 2  # DepthToSpace has one block size, in 2-D
+    square = window.square_stride is not None  # DepthToSpace has one block size, in 2-D
     dilated = any(dilation > 1 for dilation in window.dilations)
     return square and (group > 1 or dilated or max(window.kernel) >= STEM_KERNEL)
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from gcpp_edge.export.blocked import fits_blocked, into_blocked, picked, shifted, suppression
+from gcpp_edge.export.blocked import fits_blocked, into_blocked, let_through, picked, shifted
 from gcpp_edge.export.emit import STEEP
 from gcpp_edge.export.graph import Shape, Value
 from gcpp_edge.export.vjp.convolution import axes_phases, crop_phases
@@ -44,7 +44,7 @@ def _wants_blocked(call: Call, window: Window) -> bool:
     """
     if not call.emit.lowerings.blocked_pools or not (fits_blocked(call.x) and fits_blocked(call.y)):
         return False
-    if len(set(window.strides)) != 1:
+    if window.square_stride is None:
         return False
     reaches = zip(call.x.shape[2:], call.y.shape[2:], window.strides, window.extent, window.before, strict=True)
     padded = any(pad or (out - 1) * s + extent > size for size, out, s, extent, pad in reaches)
@@ -75,7 +75,7 @@ def _max_pool_blocked(call: Call, gradient: Value, window: Window) -> Value | Ph
     masked = alone and bounds is not None and call.pixel_rule == "guided"
     left = into_blocked(emit, gradient)
     if masked and bounds is not None:
-        left = emit.apply("Relu", emit.add(left, suppression(emit, call.y, *bounds)))
+        left = let_through(emit, left, call.y, *bounds)
     lower = picked(emit, call.y, weight=-1)
     counts = tuple(-(-size // window.strides[0]) for size in call.x.shape[2:])
     phases: dict[tuple[int, int], Value] = {}

