@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gcpp_edge.cli import terminal
-from gcpp_edge.cli.pictures import output_names, read_picture
 from gcpp_edge.errors import FrameError, PictureError
+from gcpp_edge.pictures import output_names, read_picture
 
 if TYPE_CHECKING:
     from gcpp_edge.explanation import Explanation

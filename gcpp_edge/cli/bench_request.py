@@ -74,7 +74,7 @@ def frame_of(text: str | None) -> tuple[tuple[int, int] | None, Any]:
         return (width, height), None
     if not Path(text).suffix:
         raise InputError(f"--frame: expected WIDTHxHEIGHT, as 1920x1080, or a picture file, found {text!r}.")
-    from gcpp_edge.cli.pictures import read_picture
+    from gcpp_edge.pictures import read_picture
 
     picture = read_picture(Path(text))
     return (picture.shape[1], picture.shape[0]), picture

@@ -47,8 +47,8 @@ def demo(
       gcpp-edge demo my-photos/ -o panels
     """
     import gcpp_edge
-    from gcpp_edge.cli.pictures import find_pictures
     from gcpp_edge.contract import GUIDED
+    from gcpp_edge.pictures import find_pictures
 
     files = find_pictures(pictures) if pictures else bundled_pictures()
     model = exported_network()
@@ -118,7 +118,7 @@ def _exporter_files() -> Iterable[Path]:
 
 def _explain_one(explainer: Explainer, output: Path, file: Path, frame: Any, name: str) -> Record:
     from gcpp_edge.cli.panel import panel
-    from gcpp_edge.cli.pictures import write_png
+    from gcpp_edge.pictures import write_png
 
     path = output / f"{name}.panel.png"
     runs = [explainer(frame) for _ in range(TIMED_RUNS)]

@@ -127,7 +127,7 @@ def explain(
     A picture that cannot be read is named and left out; the others go on, and the exit status is then 2.
     """
     import gcpp_edge
-    from gcpp_edge.cli.pictures import find_pictures, read_clip, read_picture
+    from gcpp_edge.pictures import find_pictures, read_clip, read_picture
 
     wanted = _wanted(outputs, output)
     request = Request(None if target is None else _target(target), method, mode, detection, region)
@@ -212,7 +212,7 @@ class _Worker:
         return self._explainer.contract.target.kind == CLASSES and asked == (None, None, None)
 
     def _mask(self, file: Path) -> Any:
-        from gcpp_edge.cli.pictures import read_mask
+        from gcpp_edge.pictures import read_mask
 
         return None if self._request.region is None else read_mask(self._request.region, file)
 
@@ -241,7 +241,7 @@ class _Worker:
         return found
 
     def _write(self, output: str, name: str, file: Path, explanation: Explanation, mask: Any) -> str:
-        from gcpp_edge.cli.pictures import write_png
+        from gcpp_edge.pictures import write_png
 
         assert self._output is not None
         path = self._output / f"{name}.{output}.png"

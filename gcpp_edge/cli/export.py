@@ -9,9 +9,9 @@ import typer
 
 from gcpp_edge.cli import terminal
 from gcpp_edge.cli.describe import contract_tables
-from gcpp_edge.cli.pictures import find_pictures, read_picture
 from gcpp_edge.contract import CLASS, CLASSES, DETECTION, REGION, SEED, FrameInput
 from gcpp_edge.errors import SourceError
+from gcpp_edge.pictures import find_pictures, read_picture
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gcpp_edge.cli.pictures import opencv
 from gcpp_edge.cli.terminal import number_text
 from gcpp_edge.explanation import Explanation
 from gcpp_edge.geometry import frame_box_from_input, input_box_from_frame
+from gcpp_edge.pictures import opencv
 
 TILE_HEIGHT = 256  # pixels
 TILE_WIDTH_RANGE = (176, 400)  # pixels; a wider frame is shown smaller, not cut

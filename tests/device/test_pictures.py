@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from gcpp_edge.cli.pictures import find_pictures, output_names, read_picture, write_png
 from gcpp_edge.errors import PictureError
+from gcpp_edge.pictures import find_pictures, output_names, read_picture, write_png
 
 
 def gradient(height: int = 40, width: int = 60) -> np.ndarray:
