@@ -49,13 +49,13 @@ $(BIN)/python:
 
 $(VENV)/installed: $(BIN)/python $(RECIPE)
 	@echo "installing gcpp-edge and what it needs into $(VENV) (some minutes the first time)"
-	@$(PIP) --editable '.[cli,onnxruntime,export,demo]'
+	@$(PIP) --editable '.[cli,onnxruntime,export,demo,web]'
 	@touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/installed
 	@echo "installing what the tests need into $(VENV)"
 	@mkdir -p build
-	@$(PIP) --editable '.[cli,onnxruntime,export,demo,test,lint]' $(PEERS_NEED)
+	@$(PIP) --editable '.[cli,onnxruntime,export,demo,web,test,lint]' $(PEERS_NEED)
 	@$(PIP) --no-deps $(PEERS)
 	@{ $(PIP) --no-deps --only-binary :all: $(TENSORRT_WHEELS) && \
 	  $(PIP) --no-deps --no-build-isolation $(TENSORRT); } || \

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gcpp_edge.errors import (
+    CaptureError,
     ContractVersionError,
     DeviceError,
     ExportError,
@@ -29,7 +30,9 @@ from gcpp_edge.errors import (
     RuntimeFailure,
     SelfCheckError,
     ShapeError,
+    SinkError,
     SourceError,
+    StreamError,
     TargetError,
     UnsupportedGraphError,
 )
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Box",
+    "CaptureError",
     "ContractVersionError",
     "DeviceError",
     "Explainer",
@@ -61,7 +65,9 @@ __all__ = [
     "RuntimeFailure",
     "SelfCheckError",
     "ShapeError",
+    "SinkError",
     "SourceError",
+    "StreamError",
     "TargetError",
     "UnsupportedGraphError",
     "__version__",

@@ -20,6 +20,9 @@
     ├── DeviceError                a GPU that is missing, refused something, or is closed
     │   ├── DeviceMemoryError      not enough memory
     │   └── DeviceLostError        nothing works there any more until the model is loaded again
+    ├── StreamError                something that a stream reads from or writes to
+    │   ├── CaptureError           a camera, file or address that cannot be opened, or was lost
+    │   └── SinkError              an output that cannot be opened, or written any more
     └── RuntimeFailure             the inference runtime refused or failed
 
 A message says what, where, expected, found, and what to do. The command line prints it as one line and exits with
@@ -105,6 +108,18 @@ class DeviceMemoryError(DeviceError):
 
 class DeviceLostError(DeviceError):
     """The device stopped working for this process: every later call fails too."""
+
+
+class StreamError(GcppError):
+    """Something that a stream reads from or writes to cannot be used."""
+
+
+class CaptureError(StreamError):
+    """A camera, file or address that cannot be opened, or that was lost."""
+
+
+class SinkError(StreamError):
+    """An output that cannot be opened, or cannot be written any more."""
 
 
 class RuntimeFailure(GcppError):

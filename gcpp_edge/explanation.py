@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,6 +20,9 @@ from gcpp_edge.kernels import KernelTable
 from gcpp_edge.methods import Range
 from gcpp_edge.reuse import matches
 from gcpp_edge.targets import Target, label_of
+
+if TYPE_CHECKING:
+    from gcpp_edge.pipeline.capture import Capture
 
 NO_CLASS = -1  # class_index where the caller's own seed is explained
 UNSEEN_DIM = 0.4  # brightness that is left of what the network did not see
@@ -51,7 +54,7 @@ class Explanation:
     a batch the frame's equal part; on a GPU, which works through all of it at once, frame. detection: the index of the
     one that was explained. layer_maps: raw, by layer. made: the pictures that the call asked for (make=), by name, as
     heatmap() and overlay() draw them. on_device: the same and the map as buffers of the GPU, where they were made
-    there; the explainer's next call overwrites them.
+    there; the explainer's next call overwrites them. capture: of a stream's frame, its id and timestamp.
 
     A call with out= fills an explanation again: it and its arrays then say what that call found.
     Of a clip, what draws takes `index`, a picture of it, or gives all of them, stacked.
@@ -71,6 +74,7 @@ class Explanation:
     layer_maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     made: dict[str, NDArray[Any]] = field(default_factory=dict)
     on_device: dict[str, Any] = field(default_factory=dict)
+    capture: Capture | None = None
     _spare: dict[str, NDArray[Any]] = field(default_factory=dict)  # room to draw in, and pictures to be made again
 
     def refill(self, found: Explanation) -> Explanation:
