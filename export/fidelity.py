@@ -18,7 +18,7 @@ from onnx import ModelProto
 
 from gcpp_edge.contract import CLASS, Contract
 from gcpp_edge.errors import SelfCheckError
-from gcpp_edge.explainer import Explainer, load
+from gcpp_edge.explainer import Explainer
 from gcpp_edge.explanation import Explanation
 from gcpp_edge.export.bake import contract_of
 from gcpp_edge.export.differences import input_dtype, relative, run, session_for, with_outputs
@@ -30,6 +30,7 @@ from gcpp_edge.export.write import write_model
 from gcpp_edge.geometry import fit_frame, input_from_frame
 from gcpp_edge.inference import pixel_arithmetic
 from gcpp_edge.kernels import table
+from gcpp_edge.loading import load
 
 Frame = np.ndarray  # (H, W, 3) uint8 BGR
 NOISE = 3  # pictures of noise, where none are given

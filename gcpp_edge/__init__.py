@@ -39,8 +39,9 @@ from gcpp_edge.errors import (
 
 if TYPE_CHECKING:
     from gcpp_edge.boxes import Box
-    from gcpp_edge.explainer import Explainer, load
+    from gcpp_edge.explainer import Explainer
     from gcpp_edge.explanation import Explanation
+    from gcpp_edge.loading import load
 
     __version__: str
 
@@ -78,7 +79,7 @@ _HOMES = {
     "Box": "gcpp_edge.boxes",
     "Explainer": "gcpp_edge.explainer",
     "Explanation": "gcpp_edge.explanation",
-    "load": "gcpp_edge.explainer",
+    "load": "gcpp_edge.loading",
 }
 
 
