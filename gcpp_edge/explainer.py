@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,11 @@ from gcpp_edge.model_file import ModelFile
 from gcpp_edge.reuse import matches
 from gcpp_edge.runtimes import RuntimeOptions
 from gcpp_edge.targets import Target, Targets
+
+if TYPE_CHECKING:
+    from gcpp_edge.pipeline.events import Trouble
+    from gcpp_edge.pipeline.monitor import Monitor
+    from gcpp_edge.pipeline.stream import Stream
 
 _NO_AIM = Aim((), {})
 
@@ -74,6 +80,11 @@ class Explainer:
     def contract(self) -> Contract:
         """All that the file says of itself."""
         return self._file.contract
+
+    @property
+    def path(self) -> Path:
+        """The model's file."""
+        return self._file.path
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -216,6 +227,52 @@ class Explainer:
         with self._lock:
             explanations = self._device.perform(lambda: self._inference.explain(batch, call))
         return explanations if is_batch else explanations[0]
+
+    def stream(
+        self,
+        source: Any = None,
+        *,
+        policy: str | None = None,
+        method: str | None = None,
+        target: Target = -1,
+        every: int = 1,
+        max_fps: float = 0.0,
+        smooth_s: float = 0.0,
+        loop: int = 1,
+        duration_s: float = 0.0,
+        format: str = "bgr",
+        monitor: Monitor | None = None,
+        on_trouble: Callable[[Trouble], None] | None = None,
+    ) -> Stream:
+        """Explanations of a camera, a video, or frames that are handed over, in threads of their own.
+
+        source: an address ("csi://0", "rtsp://...", "clip.mp4"; pipeline/sources), an iterable of frames or of (frame,
+        timestamp), or None to submit() frames yourself. policy: "latest", the newest frame wins, or "all", each is
+        explained; None takes latest for what is live, else all. every: explain one frame of so many; those between
+        carry its map. max_fps: frames a second, 0 for as many as come. smooth_s: time constant that maps are smoothed
+        with. loop: how often a file is played, 0 for ever. duration_s: when to end, 0 for never. format: of an
+        iterable's frames. monitor: judges every explanation. on_trouble: called, from any thread, with each Trouble
+        that is survived.
+
+        Raises InputError, CaptureError where the source cannot be opened, MissingDependencyError.
+        """
+        from gcpp_edge.pipeline.stream import stream_of
+
+        return stream_of(
+            self,
+            source,
+            policy=policy,
+            max_fps=max_fps,
+            loop=loop,
+            duration_s=duration_s,
+            format=format,
+            monitor=monitor,
+            on_trouble=on_trouble,
+            method=method,
+            target=target,
+            every=every,
+            smooth_s=smooth_s,
+        )
 
     def scores(
         self,

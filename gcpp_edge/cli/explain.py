@@ -130,7 +130,7 @@ def explain(
     from gcpp_edge.pictures import find_pictures, read_clip, read_picture
 
     wanted = _wanted(outputs, output)
-    request = Request(None if target is None else _target(target), method, mode, detection, region)
+    request = Request(None if target is None else target_of(target), method, mode, detection, region)
     level = GUIDED if "guided" in wanted else MAP
     with gcpp_edge.load(model, device=device, level=level, threads=threads) as explainer:
         clip = explainer.contract.preprocessing.frames
@@ -170,7 +170,8 @@ def _wanted(outputs: str | None, output: Path | None) -> list[str]:
     return wanted
 
 
-def _target(text: str) -> int | str:
+def target_of(text: str) -> int | str:
+    """A target as an option gives it: an index, a rank, or a name."""
     try:
         return int(text)
     except ValueError:

@@ -43,7 +43,7 @@ class Source(Protocol):
     def read(self) -> Shot | None:
         """The next frame, waited for; None at the end.
 
-        Raises FrameError (PictureError) for a frame that cannot be used, while the next may be; CaptureError where the
+        Raises FrameError or PictureError for a frame that cannot be used, while the next may be; CaptureError where the
         source is lost. Returns or raises within seconds, also when nothing comes, so that a stream can end.
         """
 

@@ -12,6 +12,7 @@ from gcpp_edge.pipeline.events import Trouble
 BUCKETS_MS = (1, 2, 5, 10, 20, 33, 50, 100, 200, 500, 1000, 2000, 5000)
 WINDOW = 1000  # latest latencies that percentiles are taken of
 KEPT = 100  # latest troubles that are kept word for word
+OPENING, RUNNING, STALLED, LOST, ENDED = "opening", "running", "stalled", "lost", "ended"  # what a source does
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Report:
     monitor_failures: int = 0
     seconds: float = 0.0
     fps: float = 0.0
-    source_state: str = "opening"  # "running", "stalled", "lost", "ended"
+    source_state: str = OPENING
     latencies: Latencies = field(default_factory=Latencies)
     sinks: dict[str, OfSink] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)

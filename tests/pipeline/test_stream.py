@@ -1,0 +1,510 @@
+"""A stream from source to sinks: policies, counters that add up, faults that are told once, and ends."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from scripted import FPS, MODEL, WAIT_S, Keeping, Scripted, Watched, adds_up, fails, picture, pictures
+
+import gcpp_edge
+from gcpp_edge.errors import (
+    CaptureError,
+    DeviceLostError,
+    FrameError,
+    GcppError,
+    InputError,
+    MethodError,
+    PictureError,
+    RuntimeFailure,
+    SinkError,
+    StreamError,
+    TargetError,
+)
+from gcpp_edge.pipeline import capturing, explaining, outlet
+from gcpp_edge.pipeline import stream as module
+from gcpp_edge.pipeline.capturing import Limits
+from gcpp_edge.pipeline.events import Trouble
+from gcpp_edge.pipeline.settings import Settings
+from gcpp_edge.pipeline.stream import ALL, LATEST, Stream
+
+Made = Callable[..., Stream]
+
+
+@pytest.fixture
+def make(explainer: gcpp_edge.Explainer) -> Made:
+    """A stream over sources that are opened one after the other."""
+
+    def made(
+        *sources: Any, policy: str | None = ALL, on: Any = explainer, limits: Limits | None = None, **settings: Any
+    ) -> Stream:
+        left = iter(sources)
+
+        def opener() -> Any:
+            found = next(left)
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+        troubles: list[Trouble] = []
+        stream = Stream(on, opener, Settings(**settings), policy, limits or Limits(), on_trouble=troubles.append)
+        stream.told = troubles  # type: ignore[attr-defined]
+        return stream
+
+    return made
+
+
+def told(stream: Stream) -> list[str]:
+    return [trouble.where for trouble in stream.told]  # type: ignore[attr-defined]
+
+
+def run_with(stream: Stream, *sinks: Keeping) -> Any:
+    for sink in sinks:
+        stream.add(sink)
+    return stream.run()
+
+
+# every frame
+
+
+def test_every_frame_is_explained_in_order_as_a_call_would(make: Made, explainer: gcpp_edge.Explainer) -> None:
+    frames, sink = pictures(20), Keeping()
+    source = Scripted(frames)
+    report = run_with(make(source), sink)
+    assert sink.ids == list(range(20)) and sink.closed == 1 and source.closed >= 1
+    for result, frame in zip(sink.results, frames, strict=True):
+        alone = explainer(frame)
+        assert result.explanation.capture == result.capture
+        assert result.capture.timestamp == result.capture.id / FPS
+        np.testing.assert_array_equal(result.explanation.map, alone.map)
+        np.testing.assert_array_equal(result.picture(), alone.overlay())
+    assert (report.captured, report.explained, report.under_way) == (20, 20, 0) and adds_up(report)
+    assert vars(report.sinks["keeping"]) == {"written": 20, "dropped": 0, "broken": ""}
+    assert report.source_state == "ended" and sum(report.latencies.buckets) == 20
+
+
+def test_with_all_the_stream_waits_for_a_recorder_and_never_for_a_viewer(make: Made) -> None:
+    recorder = Keeping(before=lambda result: time.sleep(0.002))
+    viewer = Keeping("viewer", is_viewer=True, before=lambda result: time.sleep(0.02))
+    report = run_with(make(Scripted(pictures(60))), recorder, viewer)
+    assert recorder.ids == list(range(60)) and report.stale == 0
+    assert viewer.ids[-1] == 59, "a viewer sees the last one"
+    assert report.sinks["viewer"].dropped > 0
+    assert report.sinks["viewer"].written + report.sinks["viewer"].dropped == 60
+
+
+def test_a_loop_gets_every_frame_of_a_file(make: Made) -> None:
+    stream = make(Scripted(pictures(30)), policy=None)
+    assert [one.capture.id for one in stream if one.capture] == list(range(30))
+    assert stream.policy == ALL and vars(stream.report().sinks["loop"]) == {"written": 30, "dropped": 0, "broken": ""}
+
+
+# the newest frame
+
+
+def test_with_latest_the_newest_frame_wins_and_the_others_are_stale(make: Made, explainer: gcpp_edge.Explainer) -> None:
+    """The explainer is held at the first frame until nine more have come."""
+    taken, all_came, done = threading.Event(), threading.Event(), threading.Event()
+    held = Watched(explainer, {0: lambda: (taken.set(), all_came.wait(WAIT_S))})
+    steps = [picture(0), lambda: taken.wait(WAIT_S), *pictures(9), all_came.set, lambda: done.wait(WAIT_S)]
+    sink = Keeping(before=lambda result: done.set() if result.capture.id == 9 else None)
+    report = run_with(make(Scripted(steps, is_live=True), policy=LATEST, on=held), sink)
+    assert sink.ids == [0, 9]
+    assert (report.captured, report.explained, report.stale) == (10, 2, 8) and adds_up(report)
+
+
+def test_with_latest_a_stuck_sink_delays_nobody(make: Made) -> None:
+    release, seen = threading.Event(), threading.Semaphore(0)
+    stuck = Keeping("stuck", before=lambda result: release.wait(WAIT_S))
+    quick = Keeping("quick", before=lambda result: seen.release())
+    in_step = [step for frame in pictures(40) for step in (frame, lambda: seen.acquire(timeout=WAIT_S))]
+    stream = make(Scripted([*in_step, release.set], is_live=True), policy=LATEST)
+    report = run_with(stream, stuck, quick)
+    assert quick.ids == list(range(40))
+    assert stuck.ids == [0, *range(40 - outlet.RECORDER_SIZE, 40)], "the first, which it held, and the latest"
+    assert report.sinks["stuck"].dropped == 40 - len(stuck.ids) and adds_up(report)
+
+
+@pytest.mark.parametrize(
+    ("is_live", "is_viewer", "policy"),
+    [(True, False, LATEST), (False, False, ALL), (False, True, LATEST), (True, True, LATEST)],
+)
+def test_the_policy_follows_from_source_and_sinks(make: Made, is_live: bool, is_viewer: bool, policy: str) -> None:
+    stream = make(Scripted(pictures(2), is_live=is_live), policy=None)
+    run_with(stream, Keeping(is_viewer=is_viewer))
+    assert stream.policy == policy
+
+
+def test_every_so_many_frames_the_others_carry_the_map(make: Made, explainer: gcpp_edge.Explainer) -> None:
+    frames, sink = pictures(7), Keeping()
+    report = run_with(make(Scripted(frames), every=3), sink)
+    assert [result.is_fresh for result in sink.results] == [True, False, False] * 2 + [True]
+    assert (report.explained, report.carried) == (3, 4) and adds_up(report)
+    carried = sink.results[4]
+    np.testing.assert_array_equal(carried.explanation.map, explainer(frames[3]).map)
+    np.testing.assert_array_equal(carried.frame_bgr(), frames[4])
+    assert carried.explanation.capture is not None and carried.explanation.capture.id == 4
+
+
+def test_a_frame_of_another_size_is_explained_itself(make: Made) -> None:
+    frames = [picture(0), picture(1), picture(2, (30, 90)), picture(3, (30, 90)), picture(4)]
+    sink = Keeping()
+    run_with(make(Scripted(frames), every=4), sink)
+    assert [result.is_fresh for result in sink.results] == [True, False, True, False, True]
+    assert [result.picture().shape[:2] for result in sink.results] == [frame.shape[:2] for frame in frames]
+
+
+def test_a_rate_is_kept_by_leaving_out_frames_of_a_camera(make: Made) -> None:
+    report = run_with(make(Scripted(pictures(50), is_live=True), policy=ALL, limits=Limits(max_fps=0.1)), Keeping())
+    assert (report.captured, report.explained, report.skipped) == (50, 1, 49) and adds_up(report)
+
+
+def test_a_file_ends_where_its_time_is_up(make: Made) -> None:
+    sink = Keeping()
+    report = run_with(make(Scripted(pictures(50)), limits=Limits(duration_s=1.0)), sink)
+    assert len(sink.ids) == FPS and adds_up(report)
+
+
+def test_settings_act_from_the_next_frame_on(make: Made) -> None:
+    stream = make(Scripted(pictures(6)))
+    found = []
+    for one in stream:
+        found.append((one.method, one.class_index))
+        if len(found) == 1:
+            assert stream.change(method="gradcam", target=2).target == 2
+    assert found[-1] == ("gradcam", 2) and found[0][0] == "gradcam++"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"method": "nope"}, MethodError),
+        ({"target": 99}, TargetError),
+        ({"target": "no such class"}, TargetError),
+        ({"alpha": 1.5}, InputError),
+        ({"alpha": "0.5"}, InputError),
+        ({"alpha": True}, InputError),
+        ({"alpha": float("nan")}, InputError),
+        ({"colormap": "pink"}, InputError),
+        ({"smooth_s": -1}, InputError),
+        ({"every": 0}, InputError),
+        ({"every": 2.5}, InputError),
+        ({"speed": 3}, InputError),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_refused_and_nothing_changes(
+    make: Made, change: dict[str, Any], error: type[GcppError]
+) -> None:
+    with make(Scripted([])) as stream:
+        before = stream.settings
+        with pytest.raises(error):
+            stream.change(alpha=0.25, **{name: value for name, value in change.items() if name != "alpha"}) if (
+                "alpha" not in change
+            ) else stream.change(**change)
+        assert stream.settings == before
+
+
+# faults: told once, counted, and the stream goes on or ends cleanly
+
+
+class Fault(NamedTuple):
+    """What goes wrong, and what is seen of it."""
+
+    name: str
+    steps: list[Any]
+    explained: int
+    told: list[str]
+    counts: dict[str, int]
+
+
+FAULTS = [
+    Fault("a corrupt frame", [*pictures(2), FrameError("damaged"), *pictures(2)], 4, ["source"], {"unreadable": 1}),
+    Fault(
+        "a run of corrupt frames is told once",
+        [picture(0), PictureError("a"), PictureError("b"), picture(1), PictureError("c"), picture(2)],
+        3,
+        ["source", "source"],
+        {"unreadable": 3},
+    ),
+    Fault("a frame that is none", [picture(0), np.zeros((4, 4)), picture(1)], 2, ["explain"], {"failed": 1}),
+    Fault(
+        "a run of frames that are none is told once",
+        [np.zeros((4, 4))] * 3 + [picture(1)] + [np.zeros((4, 4))],
+        1,
+        ["explain", "explain"],
+        {"failed": 4},
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_told_once_and_the_stream_goes_on(make: Made, fault: Fault) -> None:
+    stream, sink = make(Scripted(fault.steps)), Keeping()
+    report = run_with(stream, sink)
+    assert len(sink.results) == report.explained == fault.explained
+    assert told(stream) == fault.told
+    assert {name: getattr(report, name) for name in fault.counts} == fault.counts and adds_up(report)
+
+
+def test_a_network_that_fails_on_a_frame_is_survived(make: Made, explainer: gcpp_edge.Explainer) -> None:
+    failing = Watched(explainer, {1: fails(RuntimeFailure("not finite")), 2: fails(RuntimeFailure("not finite"))})
+    stream, sink = make(Scripted(pictures(5)), on=failing), Keeping()
+    report = run_with(stream, sink)
+    assert sink.ids == [0, 3, 4] and report.failed == 2 and told(stream) == ["explain"] and adds_up(report)
+
+
+@pytest.mark.parametrize("error", [DeviceLostError("the GPU is gone"), ZeroDivisionError("a defect")], ids=repr)
+def test_what_cannot_go_on_ends_the_stream_with_files_finished(
+    make: Made, explainer: gcpp_edge.Explainer, error: Exception
+) -> None:
+    stream, sink = make(Scripted(pictures(50)), on=Watched(explainer, {2: fails(error)})), Keeping()
+    with pytest.raises(type(error), match=str(error)):
+        run_with(stream, sink)
+    assert sink.ids == [0, 1] and sink.closed == 1 and adds_up(stream.report())
+    assert stream.report().failed == 1
+
+
+def test_a_camera_that_vanishes_is_found_again(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capturing, "FIRST_PAUSE_S", 0.001)
+    lost = [*pictures(3), CaptureError("unplugged.")]
+    sources: list[Any] = [
+        Scripted(lost, is_live=True),
+        CaptureError("still away."),
+        CaptureError("still away."),
+        Scripted(lost, is_live=True),
+        Scripted(pictures(2), is_live=True),
+    ]
+    stream, sink = make(*sources), Keeping()
+    report = run_with(stream, sink)
+    assert sink.ids == list(range(8)), "ids go on"
+    assert report.reconnects == 2 and told(stream) == ["source"] * 4 and adds_up(report)
+    assert "unplugged" in stream.report().troubles[0].text and "there again" in stream.report().troubles[1].text
+    assert all(source.closed >= 1 for source in sources if isinstance(source, Scripted))
+
+
+def test_pauses_grow_until_a_camera_is_there(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: _note(self, timeout, pauses))
+    stream = make(Scripted([CaptureError("gone.")], is_live=True), *[CaptureError("away")] * 7, Scripted([]))
+    assert stream.run().reconnects == 1
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
+
+
+_REAL_WAIT = threading.Event.wait
+
+
+def _note(event: threading.Event, timeout: float | None, pauses: list[float]) -> bool:
+    """Waits as asked for, but for the pauses of the capture thread, which are written down."""
+    if threading.current_thread().name != "gcpp-capture" or timeout in (None, 0.1):
+        return _REAL_WAIT(event, timeout)
+    pauses.append(timeout)
+    return event.is_set()
+
+
+def test_a_lost_camera_that_is_waited_for_does_not_outlive_the_stream(make: Made) -> None:
+    stream = make(Scripted([picture(0), CaptureError("gone.")], is_live=True), *[CaptureError("away")] * 1000)
+    for _ in stream:
+        pass_on = threading.Timer(0.05, stream.stop)
+        pass_on.start()
+    assert stream.report().source_state == "ended" and stream.report().reconnects == 0
+
+
+def test_a_file_that_breaks_ends_the_stream_with_its_error(make: Made) -> None:
+    stream, sink = make(Scripted([*pictures(3), CaptureError("disk gone")])), Keeping()
+    with pytest.raises(CaptureError, match="disk gone"):
+        run_with(stream, sink)
+    assert sink.ids == [0, 1, 2] and sink.closed == 1
+
+
+def test_a_source_that_cannot_be_opened_is_refused_at_once(make: Made) -> None:
+    with pytest.raises(CaptureError, match="no such camera"):
+        make(CaptureError("no such camera"))
+
+
+def test_a_camera_that_stalls_is_reported_once_and_again_when_it_is_back(
+    make: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STALL_S", 0.02)
+    seen = threading.Event()
+    steps = [picture(0), lambda: seen.wait(WAIT_S), lambda: time.sleep(0.2), picture(1)]
+    stream, sink = make(Scripted(steps, is_live=True)), Keeping(before=lambda result: seen.set())
+    report = run_with(stream, sink)
+    assert sink.ids == [0, 1] and report.stalls == 1 and told(stream) == ["source"] * 2
+
+
+def test_what_a_source_remarks_at_its_end_is_told(make: Made) -> None:
+    stream = make(Scripted(pictures(2), remark="clip.mp4: ended after 2 of 9 frames."))
+    run_with(stream, Keeping())
+    assert [trouble.text for trouble in stream.report().troubles] == ["clip.mp4: ended after 2 of 9 frames."]
+
+
+@pytest.mark.parametrize("error", [SinkError("disk full"), OSError(28, "No space left"), ValueError("a defect")])
+def test_a_sink_that_breaks_is_closed_and_told_once_and_the_others_go_on(make: Made, error: Exception) -> None:
+    broken = Keeping("broken", before=lambda result: fails(error)() if result.capture.id >= 2 else None)
+    stream, good = make(Scripted(pictures(30))), Keeping("good")
+    report = run_with(stream, broken, good)
+    assert good.ids == list(range(30)) and broken.ids == [0, 1] and broken.closed == 1
+    counts = report.sinks["broken"]
+    assert (counts.written, counts.dropped) == (2, 28) and str(error) in counts.broken
+    assert told(stream) == ["broken"]
+
+
+def test_a_stream_whose_sinks_are_all_broken_ends(make: Made) -> None:
+    stream = make(Scripted(pictures(1000)))
+    with pytest.raises(SinkError, match="Every output"):
+        run_with(stream, Keeping("one", before=fails(OSError("full"))), Keeping("two", before=fails(OSError("full"))))
+    assert stream.report().captured < 1000 and sorted(told(stream)) == ["one", "two"]
+
+
+def test_a_sink_that_cannot_be_finished_is_told(make: Made) -> None:
+    stream = make(Scripted(pictures(3)))
+    report = run_with(stream, Keeping("unfinished", at_close=SinkError("no trailer")), Keeping("good"))
+    assert report.sinks["unfinished"].broken == "no trailer" and told(stream) == ["unfinished"]
+
+
+def test_a_recorder_that_takes_nothing_is_given_up(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(module, "JOIN_S", 0.05)
+    release = threading.Event()
+    stuck, good = Keeping("stuck", before=lambda result: release.wait(WAIT_S)), Keeping("good")
+    stream = make(Scripted(pictures(30)))
+    report = run_with(stream, stuck, good)
+    release.set()
+    assert good.ids == list(range(30)) and "took nothing" in report.sinks["stuck"].broken
+    assert told(stream) == ["stuck"]
+
+
+def test_a_model_file_that_is_replaced_is_told_once_and_the_stream_goes_on(
+    make: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explaining, "WATCH_S", 0.0)
+    path = tmp_path / "model.onnx"
+    shutil.copy(MODEL, path)
+
+    def replace() -> None:
+        (tmp_path / "new.onnx").write_bytes(b"another model")
+        (tmp_path / "new.onnx").replace(path)
+
+    with gcpp_edge.load(path, device="cpu", threads=1) as own:
+        stream, sink = make(Scripted([*pictures(5), replace, *pictures(5)]), on=own), Keeping()
+        report = run_with(stream, sink)
+    assert len(sink.ids) == 10 and told(stream) == ["model"] and adds_up(report)
+
+
+# frames that are handed over
+
+
+def test_a_submitted_frame_comes_back_explained_with_its_timestamp(explainer: gcpp_edge.Explainer) -> None:
+    frame = picture(0)
+    with explainer.stream(policy=ALL) as stream:
+        futures = [stream.submit(frame, timestamp=100 + number) for number in range(5)]
+        found = [future.result(WAIT_S) for future in futures]
+    assert [one.capture.timestamp for one in found if one.capture] == [100, 101, 102, 103, 104]
+    np.testing.assert_array_equal(found[0].map, explainer(frame).map)
+
+
+def test_a_submitted_frame_may_be_overwritten_at_once(explainer: gcpp_edge.Explainer) -> None:
+    frame = picture(0)
+    expected = explainer(frame.copy()).map
+    with explainer.stream() as stream:
+        future = stream.submit(frame)
+        frame[:] = 0
+        np.testing.assert_array_equal(future.result(WAIT_S).map, expected)
+
+
+def test_a_submitted_frame_that_gives_way_has_its_future_cancelled(explainer: gcpp_edge.Explainer) -> None:
+    taken, go_on = threading.Event(), threading.Event()
+    held = Watched(explainer, {0: lambda: (taken.set(), go_on.wait(WAIT_S))})
+    with Stream(held, None, Settings(), LATEST, Limits()) as stream:
+        first = stream.submit(picture(0))
+        assert taken.wait(WAIT_S)
+        second, third = stream.submit(picture(1)), stream.submit(picture(2))
+        assert second.cancelled() and not third.done()
+        go_on.set()
+        assert first.result(WAIT_S).capture.id == 0 and third.result(WAIT_S).capture.id == 2
+    assert stream.report().stale == 1 and adds_up(stream.report())
+
+
+def test_a_submitted_frame_that_is_refused_has_the_error(explainer: gcpp_edge.Explainer) -> None:
+    with explainer.stream() as stream:
+        with pytest.raises(FrameError, match="bgr frame"):
+            stream.submit(np.zeros((4, 4), np.uint8)).result(WAIT_S)
+        assert stream.submit(np.zeros((4, 4), np.uint8), format="gray").result(WAIT_S).capture.id == 1
+
+
+def test_after_its_end_a_stream_takes_no_frames(explainer: gcpp_edge.Explainer) -> None:
+    with explainer.stream() as stream:
+        stream.submit(picture(0)).result(WAIT_S)
+    with pytest.raises(StreamError, match="ended"):
+        stream.submit(picture(1))
+    assert adds_up(stream.report())
+
+
+def test_a_stream_with_a_source_takes_no_frames(make: Made) -> None:
+    with make(Scripted([])) as stream, pytest.raises(StreamError, match="without a source"):
+        stream.submit(picture(0))
+
+
+# ends
+
+
+def test_leaving_a_loop_ends_the_stream_and_closes_its_sinks(make: Made) -> None:
+    source, sink = Scripted(pictures(10_000)), Keeping()
+    stream = make(source)
+    stream.add(sink)
+    for explanation in stream:
+        if explanation.capture and explanation.capture.id >= 5:
+            break
+    stream.close()
+    assert sink.closed == 1 and source.closed >= 1 and stream.report().captured < 10_000
+    assert adds_up(stream.report()) and stream.report().under_way == 0
+
+
+def test_stopping_finishes_what_is_on_its_way(make: Made) -> None:
+    stream = make(Scripted(pictures(10_000)))
+    sink = Keeping(before=lambda result: stream.stop() if result.capture.id == 20 else None)
+    report = run_with(stream, sink)
+    assert sink.closed == 1 and sink.ids == list(range(len(sink.ids))) and 21 <= len(sink.ids) < 200
+    assert report.under_way == 0 and adds_up(report)
+
+
+def test_a_stream_that_was_never_started_closes_all_that_it_has(make: Made) -> None:
+    source, sink = Scripted(pictures(5)), Keeping()
+    with make(source) as stream:
+        stream.add(sink)
+    assert source.closed == 1 and sink.closed == 1 and stream.report().captured == 0
+    with pytest.raises(StreamError, match="ended"):
+        stream.add(sink)
+
+
+def test_two_sinks_of_one_name_are_told_apart(make: Made) -> None:
+    report = run_with(make(Scripted(pictures(2))), Keeping("out"), Keeping("out"))
+    assert list(report.sinks) == ["out", "out 2"]
+
+
+def test_a_report_is_ready_for_json_while_the_stream_runs(make: Made) -> None:
+    import json
+
+    stream = make(Scripted(pictures(20)))
+    for _ in stream:
+        report = stream.report()
+        assert adds_up(report)
+        assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["captured"] == report.captured
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(0, 1), (50, 5), (90, 9), (99, 10), (100, 10)])
+def test_percentiles_are_by_nearest_rank(percent: float, expected: float) -> None:
+    from gcpp_edge.pipeline.counters import Latencies
+
+    latencies = Latencies()
+    for value in (3, 1, 2, 10, 9, 8, 7, 6, 5, 4):
+        latencies.add(value)
+    assert latencies.percentile(percent) == expected
+    assert Latencies().percentile(percent) == 0
