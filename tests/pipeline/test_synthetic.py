@@ -50,7 +50,7 @@ def gray_of(pixels: np.ndarray, format: str) -> np.ndarray:
 
 
 def test_frames_follow_from_their_number() -> None:
-    first, second = (shots_of(f"{SMALL}&frames=9&cut=4") for _ in range(2))
+    first, second = (shots_of("test://?live=0&width=320&height=240&frames=9&cut=4") for _ in range(2))
     assert len(first) == 9
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.pixels, other.pixels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -46,8 +45,6 @@ def require_backend(backend: str, shown: str) -> None:
 
 def open_capture(place: str, backend: str, parameters: dict[str, float] | None = None) -> Any:
     """An open cv2.VideoCapture, or None. parameters: by name, without CAP_PROP_; time-outs are among them."""
-    # FFmpeg speaks to stderr by itself; what goes wrong is said in our own line
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2 = opencv()
     chosen = dict(parameters or {})
     if backend == "FFMPEG" or (backend == "GSTREAMER" and _version(cv2) >= _GSTREAMER_TIMES_OUT):
