@@ -27,6 +27,7 @@ def opencv() -> ModuleType:
     """The module cv2; MissingDependencyError with the install line where it is missing."""
     # what goes wrong is said in our own line; the call that sets this has another name in every release
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
     try:
         import cv2
     except ImportError as error:
