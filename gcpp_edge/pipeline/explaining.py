@@ -15,6 +15,7 @@ from gcpp_edge.made import ALPHA, OVERLAY
 from gcpp_edge.pipeline.capture import Capture, Shot
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.settings import Settings
+from gcpp_edge.pipeline.smoothing import Smoother
 from gcpp_edge.pipeline.tally import Tally
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Explaining:
 
     def __init__(self, explainer: Explainer, monitor: Monitor | None, tally: Tally) -> None:
         self._explainer, self._monitor, self._tally = explainer, monitor, tally
+        self._smoother = Smoother()
         self._watch = _Watch(explainer.path)
         self._clip: deque[Any] = deque(maxlen=explainer.contract.preprocessing.frames or 1)
         self._last: Explanation | None = None
@@ -63,11 +65,12 @@ class Explaining:
             self._tally.count("skipped")
             return None
         raw = replace(found, capture=capture)
+        shown = self._smoothed(raw, settings) if is_fresh else raw
         latency_ms = 1e3 * (monotonic() - capture.arrived)
-        self._last = raw
+        self._last = shown
         events = self._judge(raw, capture) if is_fresh else ()
         self._tally.add_result(is_fresh, latency_ms)
-        return Result(raw, capture, settings, latency_ms, is_fresh, events)
+        return Result(shown, capture, settings, latency_ms, is_fresh, events)
 
     def _explained(self, shot: Shot, settings: Settings) -> Explanation | None:
         """None while a clip is not complete."""
@@ -97,6 +100,14 @@ class Explaining:
         if getattr(last.frame, "shape", None) != shot.pixels.shape:
             return None
         return replace(last, frame=shot.pixels, timings_ms={}, made={}, on_device={})
+
+    def _smoothed(self, raw: Explanation, settings: Settings) -> Explanation:
+        assert raw.capture is not None
+        before = self._smoother.resets
+        shown = self._smoother(raw, raw.capture.timestamp, settings.smooth_s)
+        if self._smoother.resets != before:
+            self._tally.count("resets", self._smoother.resets - before)
+        return shown
 
     def _judge(self, raw: Explanation, capture: Capture) -> tuple[Any, ...]:
         monitor = self._monitor

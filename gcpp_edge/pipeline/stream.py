@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from functools import partial
-from os import PathLike
 from threading import RLock, Thread
 from time import monotonic, time
 from types import TracebackType
@@ -400,17 +398,11 @@ def stream_of(
     **settings: Any,
 ) -> Stream:
     """What `Explainer.stream` says."""
+    from gcpp_edge.pipeline.sources import opener_of
+
     if max_fps < 0 or duration_s < 0:
         raise InputError(f"max_fps, duration_s: expected 0 or more, found {max_fps} and {duration_s}.")
     limits = Limits(max_fps, duration_s)
     chosen = changed(Settings(), explainer.contract, **settings)
-    opener = None if source is None else _opener(source, loop, format)
+    opener = None if source is None else opener_of(source, loop=loop, format=format)
     return Stream(explainer, opener, chosen, policy, limits, monitor, on_trouble)
-
-
-def _opener(source: Any, loop: int, format: str) -> Callable[[], Source]:
-    from gcpp_edge.pipeline.sources import open_source, source_of
-
-    if isinstance(source, (str, PathLike)):
-        return partial(open_source, str(source), loop=loop)
-    return partial(source_of, source, format=format)

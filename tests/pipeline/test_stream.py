@@ -211,6 +211,33 @@ def test_settings_that_cannot_be_are_refused_and_nothing_changes(
         assert stream.settings == before
 
 
+def test_maps_are_smoothed_and_begin_anew_where_the_class_changes(make: Made, explainer: gcpp_edge.Explainer) -> None:
+    frame = picture(0)
+    stream = make(Scripted([frame] * 6), target=1, smooth_s=1.0)
+    found = []
+    for one in stream:
+        found.append(one.class_index)
+        if len(found) == 1:
+            stream.change(target=2)
+    assert found[0] == 1 and found[-1] == 2
+    assert stream.report().resets == 1
+
+
+def test_smoothed_maps_lie_between_those_of_the_frames(make: Made, explainer: gcpp_edge.Explainer) -> None:
+    """Noise over one picture: neighbours of one class, and no cut between them."""
+    frames = [np.clip(picture(0).astype(int) + shift, 0, 255).astype(np.uint8) for shift in (0, 3, -3, 5)]
+    raw = [explainer(frame, 1).map for frame in frames]
+    sink = Keeping()
+    report = run_with(make(Scripted(frames), target=1, smooth_s=0.5), sink)
+    weight = 1 - np.exp(-1 / FPS / 0.5)
+    expected = raw[0].astype(np.float64)
+    for result, one in zip(sink.results, raw, strict=True):
+        expected = expected + weight * (one - expected)
+        np.testing.assert_allclose(result.explanation.map, expected, rtol=1e-4, atol=1e-6)
+        assert result.explanation.evidence == pytest.approx(float(one.sum()), rel=1e-5), "evidence is the frame's own"
+    assert report.resets == 0
+
+
 # faults: told once, counted, and the stream goes on or ends cleanly
 
 
