@@ -182,6 +182,23 @@ def test_map_and_overlay_are_the_same_bits(program, folder, isa, options, as_arg
     np.testing.assert_array_equal(read_ppm(folder / "out.ppm"), overlay)
 
 
+@pytest.mark.skipif(
+    not (shutil.which("aarch64-linux-gnu-gcc") and shutil.which("qemu-aarch64")),
+    reason="needs apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
+)
+def test_it_is_made_for_a_64_bit_arm_board(folder, tmp_path):
+    """Under an emulator, on NEON, which this machine's package does not have: held against the scalar kernels."""
+    flags = [f"OUT={tmp_path}", "CC=aarch64-linux-gnu-gcc", "CFLAGS=-O1 -Wall -Wextra -Werror", "LDFLAGS=-static"]
+    made = subprocess.run(["make", "-C", str(EXAMPLE), "-j2", *flags], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    done = explain("qemu-aarch64", tmp_path / "explain", *in_folder(folder, FILES))
+    raw, overlay = of_kernels(folder, SHAPE, "scalar")
+    assert done.returncode == 0 and done.stdout.endswith("kernels neon\n"), done.stderr
+    assert float(done.stdout.split()[1]) == pytest.approx(raw.max(), rel=1e-5)
+    differs = np.abs(read_ppm(folder / "out.ppm").astype(int) - overlay).max(axis=-1)
+    assert (differs > 1).mean() < 0.01  # a value at a tie takes the next colour
+
+
 def test_without_a_name_it_takes_the_best_kernels_as_the_package_does(program, folder):
     assert explain(program, *in_folder(folder, FILES)).stdout.endswith(f"kernels {ISAS[0]}\n")
 
