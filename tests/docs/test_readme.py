@@ -125,7 +125,11 @@ def test_an_example_that_fails_is_noticed(folder: Path, monkeypatch: pytest.Monk
         run_python(broken[1], {}, folder, monkeypatch)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/method.md", "docs/jetson.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/method.md", "docs/jetson.md"]
+PAGES += [f"examples/{name}/README.md" for name in ("c", "cpp", "ros2")]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_to_a_file(page: str) -> None:
     path = ROOT / page
     links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
