@@ -10,13 +10,17 @@ import pytest
 from explanations import explained
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import Keeping, Scripted, pictures
 
 import gcpp_edge
 from gcpp_edge.errors import InputError
 from gcpp_edge.pipeline.capture import Capture
-from gcpp_edge.pipeline.events import CLEARED, RAISED, Event
+from gcpp_edge.pipeline.capturing import Limits
+from gcpp_edge.pipeline.events import CLEARED, RAISED, Event, Trouble
 from gcpp_edge.pipeline.monitor import Monitor
 from gcpp_edge.pipeline.rules import Rule
+from gcpp_edge.pipeline.settings import Settings
+from gcpp_edge.pipeline.stream import ALL, Stream
 
 ANY = explained([[1, 2], [3, 4]])
 NAN, NONE = float("nan"), None
@@ -200,6 +204,23 @@ def test_a_failing_on_event_is_told_once_for_each_run_and_events_come_all_the_sa
     assert told[0] == ["on_event failed on 'mine holds: 1': RuntimeError: robot gone"]
     assert monitor.failures == 4
     assert len(seen) == 6
+
+
+def test_a_stream_goes_on_tells_each_run_of_failures_once_and_counts(explainer: gcpp_edge.Explainer) -> None:
+    bad = giving([1, ValueError("one"), ValueError("one"), 1, ValueError("two"), ValueError("two"), 1, 1])
+    worse = giving([1, 1, NAN, 1, 1, 1, 1, 1])  # begins when the other is told already
+    monitor = Monitor([Rule("bad", bad, "<", 0), Rule("worse", worse, "<", 0), "evidence>-1 after 2"])
+    told: list[Trouble] = []
+    stream = Stream(
+        explainer, lambda: Scripted(pictures(8)), Settings(), ALL, Limits(), monitor=monitor, on_trouble=told.append
+    )
+    sink = Keeping()
+    stream.add(sink)
+    report = stream.run()
+    assert [trouble.text.rpartition(" ")[2] for trouble in told] == ["one", "NaN", "two"]
+    assert (report.explained, report.monitor_failures, report.events) == (8, 5, 1)
+    assert [len(result.events) for result in sink.results] == [0, 1, 0, 0, 0, 0, 0, 0]
+    assert sink.results[1].events[0].capture == sink.results[1].capture
 
 
 def test_an_interrupt_is_no_failure_of_a_rule() -> None:
