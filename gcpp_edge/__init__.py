@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from gcpp_edge.explainer import Explainer
     from gcpp_edge.explanation import Explanation
     from gcpp_edge.loading import load
+    from gcpp_edge.pipeline.monitor import Monitor
+    from gcpp_edge.pipeline.rules import Rule
 
     __version__: str
 
@@ -61,8 +63,10 @@ __all__ = [
     "MissingDependencyError",
     "MissingRuleError",
     "ModelError",
+    "Monitor",
     "NotExplainedError",
     "PictureError",
+    "Rule",
     "RuntimeFailure",
     "SelfCheckError",
     "ShapeError",
@@ -79,6 +83,8 @@ _HOMES = {
     "Box": "gcpp_edge.boxes",
     "Explainer": "gcpp_edge.explainer",
     "Explanation": "gcpp_edge.explanation",
+    "Monitor": "gcpp_edge.pipeline.monitor",
+    "Rule": "gcpp_edge.pipeline.rules",
     "load": "gcpp_edge.loading",
 }
 

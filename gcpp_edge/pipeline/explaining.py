@@ -113,11 +113,11 @@ class Explaining:
         monitor = self._monitor
         if monitor is None:
             return ()
-        failures, told = monitor.failures, len(monitor.troubles)
+        failures = monitor.failures
         events = monitor(raw, capture)
         self._tally.count("events", len(events))
         self._tally.count("monitor_failures", monitor.failures - failures)
-        for trouble in monitor.troubles[told:]:
+        for trouble in monitor.troubles:
             self._tally.tell(trouble.where, trouble.text)
         return events
 

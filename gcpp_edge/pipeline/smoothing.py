@@ -113,4 +113,4 @@ def _kind_of(explanation: Explanation) -> _Kind:
 def _view_of(explanation: Explanation) -> Thumbnail | None:
     """Of the frame; of a clip the latest, where a new scene comes in."""
     drawing, frame = explanation.drawing, explanation.frame
-    return thumbnail(frame[-1] if drawing.contract.preprocessing.frames else frame, drawing.format)
+    return thumbnail(frame[-1] if explanation.map.ndim == 3 else frame, drawing.format)

@@ -183,6 +183,15 @@ def test_clips_are_smoothed_and_cut_by_their_latest_picture() -> None:
     assert smoother.resets == 1
 
 
+def test_pictures_out_of_clips_are_cut_as_pictures_are() -> None:
+    smoother = Smoother()
+    for frame, seed in enumerate((0, 0, 1, 1)):
+        clip = explained(np.full((2, 3, 3), frame), [picture(5), picture(seed)], frames=2)
+        found = smoother(clip.picture(-1), frame * HALF, 1.0)
+    assert np.allclose(found.map, np.full((3, 3), 2.5))
+    assert smoother.resets == 1
+
+
 def test_of_several_layers_the_shown_map_is_smoothed_alone() -> None:
     smoother = Smoother()
     layers = {"a": np.array([[3, 0]], np.float32), "b": np.array([[0, 5]], np.float32)}
