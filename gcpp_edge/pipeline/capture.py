@@ -33,7 +33,8 @@ class Source(Protocol):
     """Where frames come from. Opened, read and closed in one thread.
 
     name: as it was asked for, without a password. is_live: frames come at their own pace, and one that is not taken is
-    lost. fps: frames a second as the source says, 0 where it does not.
+    lost. fps: frames a second as the source says, 0 where it does not. A source may have a `remark` besides, one line
+    that is told when it has ended: that a file's tail is missing.
     """
 
     name: str

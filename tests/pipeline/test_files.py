@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gcpp_edge.errors import CaptureError, FrameError, GcppError, InputError
+from gcpp_edge.errors import CaptureError, FrameError, GcppError, InputError, PictureError
 from gcpp_edge.pictures import write_png
 from gcpp_edge.pipeline.capture import Shot, Source
 from gcpp_edge.pipeline.sources import open_source, opener_of
@@ -181,7 +181,7 @@ def test_pictures_come_in_order_and_a_damaged_one_is_left_out(pictures: Path, pa
     while True:
         try:
             shot = source.read()
-        except FrameError as error:
+        except PictureError as error:
             refused.append(str(error))
             continue
         if shot is None:
@@ -216,7 +216,7 @@ def test_pictures_are_repeated(pictures: Path) -> None:
 def test_pictures_of_which_none_can_be_read_do_not_go_round_for_ever(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
     source = open_source(tmp_path, loop=0)
-    with pytest.raises(FrameError):
+    with pytest.raises(PictureError):
         source.read()
     with pytest.raises(CaptureError, match="none of its 1 pictures can be read"):
         source.read()

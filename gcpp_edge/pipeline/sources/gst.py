@@ -2,7 +2,7 @@
 
 The format of frames is read from the caps before appsink: BGR, GRAY8, GRAY16_LE, NV12, BGRA, BGRx, RGBA, RGBx. Without
 any, OpenCV negotiates BGR or GRAY8. live=0 or 1 says whether it is a camera; otherwise it is one unless it reads a file
-or ends after num-buffers.
+or ends after num-buffers. Before OpenCV 4.8 there is no time-out: a pipeline that is silent is waited for.
 """
 
 from __future__ import annotations

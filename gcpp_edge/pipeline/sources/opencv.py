@@ -99,6 +99,7 @@ class Camera:
         self._capture, self._framing, self._clock = capture, framing, clock
         self._cv2: ModuleType = cv2
         self._good = time.monotonic()  # when the last frame came
+        self._count = 0  # frames that were grabbed
 
     def read(self) -> Shot | None:
         """The next frame; None at the end of what is not live."""
@@ -107,14 +108,18 @@ class Camera:
                 raise CaptureError(f"{self.name}: no frame comes any more. Is it still connected, and free?")
             return None
         grabbed = time.monotonic()
+        self._count += 1
         arrived = self._clock(self._capture, grabbed)
         pixels, format = self._framing(self._retrieve(grabbed))
         self._good = grabbed
-        if self.is_live:
-            timestamp = time.time() - (time.monotonic() - arrived)
-        else:
-            timestamp = self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+        timestamp = time.time() - (time.monotonic() - arrived) if self.is_live else self._position()
         return Shot(pixels, format, timestamp, arrived)
+
+    def _position(self) -> float:
+        """By the count where the rate is known: what GStreamer tells is where it is itself, some frames ahead."""
+        if self.fps:
+            return (self._count - 1) / self.fps
+        return float(self._capture.get(self._cv2.CAP_PROP_POS_MSEC)) / 1000
 
     def _retrieve(self, grabbed: float) -> NDArray[Any]:
         reason = ""

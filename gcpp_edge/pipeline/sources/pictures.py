@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from gcpp_edge.errors import CaptureError, FrameError, PictureError
+from gcpp_edge.errors import CaptureError, PictureError
 from gcpp_edge.pictures import find_pictures, read_picture
 from gcpp_edge.pipeline.capture import Shot
 
@@ -16,8 +16,8 @@ _NUMBER = re.compile(r"%(?:0(\d+))?d")
 class Pictures:
     """A source that is picture files, of whatever sizes. Frame n has the timestamp n / fps.
 
-    One that cannot be read is a FrameError, and the next read goes on behind it. Raises CaptureError where there is
-    none, and at the end of a round in which none could be read.
+    After a PictureError the next read goes on behind it. Raises CaptureError where there is no picture, and at the end
+    of a round in which none could be read.
     """
 
     is_live = False
@@ -36,10 +36,7 @@ class Pictures:
         if number and not index and not self._readable:
             raise CaptureError(f"{self.name}: none of its {len(self._paths)} pictures can be read.")
         self._number += 1
-        try:
-            pixels = read_picture(self._paths[index])
-        except PictureError as error:
-            raise FrameError(str(error)) from error
+        pixels = read_picture(self._paths[index])
         self._readable = True
         return Shot(pixels, "bgr", number / self.fps, time.monotonic())
 
