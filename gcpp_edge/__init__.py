@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gcpp_edge.loading import load
     from gcpp_edge.pipeline.monitor import Monitor
     from gcpp_edge.pipeline.rules import Rule
+    from gcpp_edge.pipeline.stream import Stream
 
     __version__: str
 
@@ -72,6 +73,7 @@ __all__ = [
     "ShapeError",
     "SinkError",
     "SourceError",
+    "Stream",
     "StreamError",
     "TargetError",
     "UnsupportedGraphError",
@@ -84,6 +86,7 @@ _HOMES = {
     "Explainer": "gcpp_edge.explainer",
     "Explanation": "gcpp_edge.explanation",
     "Monitor": "gcpp_edge.pipeline.monitor",
+    "Stream": "gcpp_edge.pipeline.stream",
     "Rule": "gcpp_edge.pipeline.rules",
     "load": "gcpp_edge.loading",
 }

@@ -166,13 +166,30 @@ def _png_is_whole(content: bytes) -> bool:
 
 def write_png(path: Path, picture: Any) -> None:
     """The picture, uint8 (H, W) or (H, W, 3) BGR, as a PNG file that appears whole or not at all."""
-    encoded, content = opencv().imencode(".png", picture)
+    write_whole(path, encode_picture(picture, ".png"))
+
+
+def encode_picture(picture: Any, suffix: str, *parameters: int) -> bytes:
+    """The picture, uint8 (H, W) or (H, W, 3) BGR, as the content of a file of this suffix.
+
+    parameters: of OpenCV's imencode. Raises PictureError.
+    """
+    cv2 = opencv()
+    try:
+        encoded, content = cv2.imencode(suffix, picture, parameters)
+    except cv2.error as error:
+        raise PictureError(f"OpenCV refuses to write {suffix} ({error.err}).") from error
     if not encoded:
-        raise PictureError(f"{path}: OpenCV cannot write a picture of shape {picture.shape} as PNG.")
+        raise PictureError(f"OpenCV cannot write a picture of shape {picture.shape} as {suffix}.")
+    return bytes(content.tobytes())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that appears whole or not at all, its folder made where it is missing. Raises InputError, OSError."""
     make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_bytes(content.tobytes())
+        partial.write_bytes(content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

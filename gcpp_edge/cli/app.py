@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-COMMANDS = ("export", "explain", "inspect", "bench", "build", "demo", "doctor")  # in the order of --help
+COMMANDS = ("export", "explain", "stream", "inspect", "bench", "build", "demo", "doctor")  # in the order of --help
 GROUPS = ("cache",)  # commands of several words: their files have NAME_group
 
 

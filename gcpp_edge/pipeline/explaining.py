@@ -13,6 +13,7 @@ from gcpp_edge.errors import InputError
 from gcpp_edge.frames import check_frame
 from gcpp_edge.made import ALPHA, OVERLAY
 from gcpp_edge.pipeline.capture import Capture, Shot
+from gcpp_edge.pipeline.events import Event
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.settings import Settings
 from gcpp_edge.pipeline.smoothing import Smoother
@@ -109,7 +110,7 @@ class Explaining:
             self._tally.count("resets", self._smoother.resets - before)
         return shown
 
-    def _judge(self, raw: Explanation, capture: Capture) -> tuple[Any, ...]:
+    def _judge(self, raw: Explanation, capture: Capture) -> tuple[Event, ...]:
         monitor = self._monitor
         if monitor is None:
             return ()

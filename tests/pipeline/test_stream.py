@@ -27,10 +27,13 @@ from gcpp_edge.errors import (
     StreamError,
     TargetError,
 )
+from gcpp_edge.explanation import Explanation
 from gcpp_edge.pipeline import capturing, explaining, outlet
 from gcpp_edge.pipeline import stream as module
 from gcpp_edge.pipeline.capturing import Limits
-from gcpp_edge.pipeline.events import Trouble
+from gcpp_edge.pipeline.events import Event, Trouble
+from gcpp_edge.pipeline.monitor import Monitor
+from gcpp_edge.pipeline.rules import Rule
 from gcpp_edge.pipeline.settings import Settings
 from gcpp_edge.pipeline.stream import ALL, LATEST, Stream
 
@@ -535,3 +538,28 @@ def test_percentiles_are_by_nearest_rank(percent: float, expected: float) -> Non
         latencies.add(value)
     assert latencies.percentile(percent) == expected
     assert Latencies().percentile(percent) == 0
+
+
+# a monitor
+
+
+def test_rules_see_every_explanation_as_it_is_and_their_events_reach_the_sinks(explainer: gcpp_edge.Explainer) -> None:
+    told: list[Event] = []
+    monitor = Monitor([Rule("seen", number_of, ">", 2.5, after=2)], told.append)
+    with explainer.stream(pictures(6), policy=ALL, smooth_s=5, monitor=monitor) as stream:
+        events = [event for result in stream.results() for event in result.events]
+    assert events == told and [event.kind for event in events] == ["raised"]
+    assert events[0].capture is not None and events[0].capture.id == 4
+    assert stream.report().events == 1
+
+
+def test_a_rule_that_raises_is_told_once_and_counted(explainer: gcpp_edge.Explainer) -> None:
+    troubles: list[Trouble] = []
+    monitor = Monitor([Rule("broken", fails(ZeroDivisionError("no")), "<", 1.0)])
+    with explainer.stream(pictures(6), monitor=monitor, on_trouble=troubles.append) as stream:
+        assert len(list(stream)) == 6
+    assert [trouble.where for trouble in troubles] == ["monitor"] and stream.report().monitor_failures == 6
+
+
+def number_of(explanation: Explanation) -> float:
+    return float(explanation.capture.id) if explanation.capture else 0.0

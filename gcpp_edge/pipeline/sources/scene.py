@@ -41,6 +41,8 @@ class Scene:
         self._room = width // 4 // 2 * 2  # that the background is wider than the frame
         random = np.random.default_rng(number)
         left, right, disc, square = _PALETTES[number % len(_PALETTES)]
+        if number % 2:  # lit from the other side: in grey, colours alone would hardly show
+            left, right = right, left
         side = max(2, min(width, height) // 4 // 2 * 2)
         self._background = planes_of(_gradient(height, width + self._room, left, right, random), format)
         self._shift = float(random.uniform(0, 1))
