@@ -129,12 +129,10 @@ def stream(
         running.change(alpha=overlay_alpha, colormap=colormap)
         for output in outputs:
             sink = open_sink(output, running, headless=headless, host=host, token=token)
-            if sink is None:
-                continue
             running.add(sink)
             if address := getattr(sink, "address", ""):
                 terminal.remark(f"live page: {address}")
-        with _signals(running, console):
+        with _signals(running):
             _watch(running, console)
         report = running.run()
     if as_json:
@@ -149,7 +147,7 @@ def _say_event(console: Console, event: Event) -> None:
 
 
 @contextmanager
-def _signals(running: Stream, console: Console) -> Iterator[None]:
+def _signals(running: Stream) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the stream, and the files are finished; a second one aborts."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -161,13 +159,13 @@ def _signals(running: Stream, console: Console) -> Iterator[None]:
             signal.signal(each, before[each])
         running.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, end)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        before[ending] = signal.signal(ending, end)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _watch(running: Stream, console: Console) -> None:

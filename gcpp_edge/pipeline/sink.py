@@ -17,10 +17,14 @@ class Control(Protocol):
     as the source says, 0 where it does not.
     """
 
-    name: str
     contract: Contract
     runtime_name: str
-    fps: float
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fps(self) -> float: ...
 
     @property
     def settings(self) -> Settings:
