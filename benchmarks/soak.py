@@ -78,7 +78,7 @@ def burning(count: int) -> Iterator[None]:
 def soak(path: Path, records: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One run over all frames."""
     address = f"test://?width=640&height=480&fps={options.fps:g}&cut=300&frames={options.frames}"
-    monitor = Monitor(["probability<0.1", "spread>0.9", "jump>0.5"])
+    monitor = Monitor(["probability<0.5", "spread>0.9", "jump>0.5"])
     samples: list[dict[str, float]] = []
     with ExitStack() as stack:
         explainer = stack.enter_context(gcpp_edge.load(path, threads=options.threads))

@@ -40,7 +40,7 @@ def stream(
     outputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[OUTPUT]...",
+            metavar="OUTPUT",
             help="display://, out.mp4, frames/%06d.png, rtp://HOST:PORT, rtsp://..., http://127.0.0.1:8080 (the live "
             "page), jsonl://FILE.",
         ),

@@ -32,6 +32,7 @@ from gcpp_edge.pipeline.outlet import Outlet
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.settings import Settings, changed
 from gcpp_edge.pipeline.sink import Sink
+from gcpp_edge.pipeline.sinks import open_sink, sink_of
 from gcpp_edge.pipeline.tally import Tally
 
 if TYPE_CHECKING:
@@ -148,11 +149,19 @@ class Stream:
 
     # from outside: sinks, iteration, frames
 
-    def add(self, sink: Sink) -> None:
-        """Results go to this sink too, from now on. It is closed with the stream."""
+    def add(self, sink: Sink | str | Callable[[Result], object]) -> None:
+        """Results go there too, from now on, in a thread of its own; it is closed with the stream.
+
+        sink: an address ("out.mp4", "http://127.0.0.1:8080"; pipeline/sinks), a function, or a Sink. Raises InputError
+        and SinkError for an address, StreamError after the stream's end.
+        """
         with self._lock:
             if self._is_ended:
                 raise StreamError("This stream has ended; it takes no more sinks. Make another.")
+            if isinstance(sink, str):
+                sink = open_sink(sink, self)
+            elif not hasattr(sink, "write"):
+                sink = sink_of(sink)
             if self._frames is None:
                 self._sinks.append(sink)
             else:

@@ -514,6 +514,20 @@ def test_a_stream_that_was_never_started_closes_all_that_it_has(make: Made) -> N
         stream.add(sink)
 
 
+def test_a_sink_is_an_address_a_function_or_a_sink(make: Made, tmp_path: Path) -> None:
+    stream, ids = make(Scripted(pictures(3))), []
+    stream.add(f"jsonl://{tmp_path}/out.jsonl")
+    stream.add(lambda result: ids.append(result.capture.id))
+    report = run_with(stream, Keeping())
+    assert ids == [0, 1, 2] and len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+    assert all(sink.written == 3 for sink in report.sinks.values()) and len(report.sinks) == 3
+
+
+def test_an_address_that_is_none_is_refused(make: Made) -> None:
+    with make(Scripted([])) as stream, pytest.raises(InputError, match="ftp"):
+        stream.add("ftp://host/x")
+
+
 def test_two_sinks_of_one_name_are_told_apart(make: Made) -> None:
     report = run_with(make(Scripted(pictures(2))), Keeping("out"), Keeping("out"))
     assert list(report.sinks) == ["out", "out 2"]
