@@ -64,14 +64,16 @@ class Display:
     def write(self, result: Result) -> None:
         """Raises SinkError where the window cannot be shown any more."""
         cv2 = opencv()
+        picture = annotated(result, self._control.report().fps)
         try:
-            if self._is_open and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+            if not self._is_open:
+                cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+                cv2.resizeWindow(self._title, picture.shape[1], picture.shape[0])
+                self._is_open = True
+            elif cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
                 self._control.stop()
                 return
-            if not self._is_open:
-                cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-            cv2.imshow(self._title, annotated(result, self._control.report().fps))
-            self._is_open = True
+            cv2.imshow(self._title, picture)
             if cv2.waitKey(1) & 0xFF in (ESCAPE, ord("q")):
                 self._control.stop()
         except cv2.error as error:

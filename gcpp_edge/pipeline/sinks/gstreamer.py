@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from gcpp_edge.errors import InputError, SinkError
 from gcpp_edge.pictures import opencv
@@ -17,6 +18,8 @@ from gcpp_edge.pipeline.uris import Uri
 
 BITRATE_KBIT = 4000  # a second
 TRIAL_SIZE = (320, 240)
+RTSP_PORT = 554
+TIMEOUT_S = 5.0
 JETSON = "/etc/nv_tegra_release"
 
 # from what OpenCV pushes to H.264; a key frame each second, so that a viewer who comes late waits no longer
@@ -51,6 +54,7 @@ def opened(uri: Uri, control: Control) -> NetworkVideo:
             "install python3-opencv (a Jetson has it), in an environment without pip's opencv-python. Or watch on the "
             "live page: http://127.0.0.1:8080."
         )
+    require_peer(uri)
     fps = rate_of(control.fps)
     for name in names:
         encoder = encoder_text(name, fps, kbit)
@@ -64,19 +68,37 @@ def opened(uri: Uri, control: Control) -> NetworkVideo:
 
 def target_of(uri: Uri) -> str:
     """The end of the pipeline, behind the encoder. Raises InputError for an address without host and port."""
+    peer = _peer(uri)
     if uri.scheme == "rtsp":
-        if _UNQUOTABLE.search(uri.place):
+        if peer is None or _UNQUOTABLE.search(uri.place):
             raise InputError(f"{uri.shown}: expected rtsp://HOST:PORT/NAME without spaces and quotes.")
         return f'rtspclientsink location="rtsp://{uri.place}" protocols=tcp latency=0'
-    try:
-        parts = urlsplit(f"rtp://{uri.place}")
-        host, port = parts.hostname or "", parts.port or 0
-    except ValueError:
-        host, port = "", 0
-    if not port or not _HOST.fullmatch(host) or parts.path.strip("/") or parts.username:
+    if peer is None or not peer.port or peer.path.strip("/") or peer.username:
         raise InputError(f"{uri.shown}: expected rtp://HOST:PORT, as in rtp://192.168.1.20:5004.")
     # by its own clock GStreamer would hold back what comes in bursts
-    return f"{_PAYLOAD} ! udpsink host={host} port={port} sync=false"
+    return f"{_PAYLOAD} ! udpsink host={peer.hostname} port={peer.port} sync=false"
+
+
+def _peer(uri: Uri) -> SplitResult | None:
+    """The address taken apart; None without a host of letters that mean nothing to a pipeline, or for no port."""
+    try:
+        found = urlsplit(f"{uri.scheme}://{uri.place}")
+        return found if _HOST.fullmatch(found.hostname or "") and found.port != 0 else None
+    except ValueError:
+        return None
+
+
+def require_peer(uri: Uri) -> None:
+    """Raises SinkError for a host of no known name, or a server that does not answer: of both OpenCV says nothing."""
+    peer = _peer(uri)
+    assert peer is not None and peer.hostname
+    try:
+        if uri.scheme == "rtsp":
+            socket.create_connection((peer.hostname, peer.port or RTSP_PORT), TIMEOUT_S).close()
+        else:
+            socket.getaddrinfo(peer.hostname, peer.port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise SinkError(f"{uri.shown}: {peer.hostname} cannot be reached ({error.strerror or error}).") from error
 
 
 def encoder_text(name: str, fps: float, kbit: int) -> str:

@@ -15,6 +15,7 @@ INK = (255, 255, 255)
 SHADE = 0.35  # brightness that is left of the picture behind the text
 LINE_SHARE = 1 / 18  # height of a line, of the picture's
 LINE_RANGE = (14, 48)  # pixels
+CUT = ".."  # where a text does not fit
 
 
 def annotated(result: Result, fps: float = 0.0) -> NDArray[np.uint8]:
@@ -47,10 +48,8 @@ def _write(picture: NDArray[np.uint8], text: str, row: int, line: int) -> None:
     def extent() -> int:
         return int(cv2.getTextSize(text, font, scale, 1)[0][0]) + 2 * margin
 
-    while text and extent() > picture.shape[1]:
-        text = text[:-1]
-    if not text:
-        return
+    while len(text) > len(CUT) and extent() > picture.shape[1]:
+        text = text[: -len(CUT) - 1].rstrip() + CUT
     ground = picture[row * line : (row + 1) * line, : extent()]
     ground[...] = (ground * SHADE).astype(np.uint8)
     cv2.putText(picture, text, (margin, (row + 1) * line - line // 4), font, scale, INK, 1, cv2.LINE_AA)
