@@ -21,6 +21,7 @@ EXTRAS = {
     "onnxruntime": "running explained models",
     "export": "making explained models from PyTorch",
     "cuda": "running on NVIDIA GPUs",
+    "web": "the live page of streams",
     "plot": "pictures of measurements",
     "demo": "the demo's network, weights and pictures",
 }
@@ -56,6 +57,7 @@ def findings() -> dict[str, Any]:
         "kernels": _kernels(),
         "runtimes": _runtimes() | {"tensorrt": _tensorrt()},
         "gpu": _gpu(),
+        "video": _video(),
         "backends": _backends(),
         "cache": _cache(),
         "extras": [_extra(name) for name in EXTRAS],
@@ -113,6 +115,18 @@ def _gpu() -> dict[str, Any]:
         "devices": sorted(str(path) for pattern in GPU_DEVICES for path in Path("/dev").glob(pattern)),
         **{name: _version(name) for name in GPU_PACKAGES},
     }
+
+
+def _video() -> dict[str, Any]:
+    """What this OpenCV can read streams from and show them in."""
+    from gcpp_edge.pipeline.sinks.display import has_windows
+    from gcpp_edge.pipeline.sources.opencv import has_backend
+
+    version = _opencv_version()
+    if not version:
+        return {"opencv": "", "captures_by": [], "windows": False}
+    found = [name for name in ("FFMPEG", "GSTREAMER", "V4L2") if has_backend(name)]
+    return {"opencv": version, "captures_by": found, "windows": has_windows()}
 
 
 def _backends() -> dict[str, str]:
@@ -182,6 +196,7 @@ def _print(found: dict[str, Any]) -> None:
         ("kernels", _kernel_rows(found["kernels"])),
         ("runtime", _runtime_rows(found["runtimes"])),
         ("gpu", _gpu_rows(found["gpu"])),
+        ("video", _video_rows(found["video"])),
         ("device", _backend_rows(found["backends"])),
         ("cache", _cache_rows(found["cache"])),
     ):
@@ -225,6 +240,14 @@ def _gpu_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "devices", ", ".join(found["devices"]) or "none"
     for name in GPU_PACKAGES:
         yield name, found[name] or "missing"
+
+
+def _video_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "opencv", found["opencv"] or "missing (pip install 'gcpp-edge[cli]')"
+    if found["opencv"]:
+        names = {"FFMPEG": "FFmpeg", "GSTREAMER": "GStreamer", "V4L2": "V4L2"}
+        yield "captures by", ", ".join(names[name] for name in found["captures_by"]) or "nothing"
+        yield "windows", "yes" if found["windows"] else "no (headless: display:// needs opencv-python)"
 
 
 def _backend_rows(found: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gcpp_edge.contract import Contract
 from gcpp_edge.pipeline.counters import Report
@@ -40,6 +40,7 @@ class Control(Protocol):
         """End the stream; returns at once."""
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Somewhere for results to go. A stream writes to it and closes it in one thread of the sink's own.
 

@@ -159,13 +159,13 @@ class Stream:
             if self._is_ended:
                 raise StreamError("This stream has ended; it takes no more sinks. Make another.")
             if isinstance(sink, str):
-                sink = open_sink(sink, self)
-            elif not hasattr(sink, "write"):
-                sink = sink_of(sink)
-            if self._frames is None:
-                self._sinks.append(sink)
+                found: Sink = open_sink(sink, self)
             else:
-                self._connect(sink)
+                found = sink if isinstance(sink, Sink) else sink_of(sink)
+            if self._frames is None:
+                self._sinks.append(found)
+            else:
+                self._connect(found)
 
     def _connect(self, sink: Sink) -> None:
         outlet = Outlet(sink, self.policy == ALL, self._tally, self._on_broken_sink)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from copy import copy, deepcopy
+from copy import copy
 from threading import Lock
 from time import monotonic
 
@@ -104,8 +104,8 @@ class Tally:
         """A copy of all that was counted."""
         with self._lock:
             found = copy(self._report)
-            found.latencies = deepcopy(self._report.latencies)
-            found.sinks = deepcopy(self._report.sinks)
+            found.latencies = self._report.latencies.copy()
+            found.sinks = {name: copy(counts) for name, counts in self._report.sinks.items()}
             found.troubles = list(self._troubles)
             mapped = list(self._mapped)
         now = self._ended or monotonic()

@@ -125,7 +125,7 @@ def test_an_example_that_fails_is_noticed(folder: Path, monkeypatch: pytest.Monk
         run_python(broken[1], {}, folder, monkeypatch)
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/method.md", "docs/jetson.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/method.md", "docs/jetson.md", "docs/live.md"]
 PAGES += [f"examples/{name}/README.md" for name in ("c", "cpp", "ros2")]
 
 

@@ -25,7 +25,7 @@ def opened(uri: Uri, control: Control) -> Display:
     """A window. Raises SinkError where this OpenCV or this session has none to give."""
     uri.require_options(())
     cv2 = opencv()
-    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
+    if not has_windows():
         raise SinkError(
             f"{uri.shown}: this OpenCV ({cv2.__version__}, headless) has no windows. Run: pip uninstall "
             f"opencv-python-headless, then pip install opencv-python. {_ADVICE}"
@@ -34,6 +34,11 @@ def opened(uri: Uri, control: Control) -> Display:
     if reason:
         raise SinkError(f"{uri.shown}: no window can be opened ({reason}). {_ADVICE}")
     return Display(uri.shown, control)
+
+
+def has_windows() -> bool:
+    """Whether this OpenCV was built with windows; there may still be no screen."""
+    return not re.search(r"GUI:\s+NONE", opencv().getBuildInformation())
 
 
 def _why_no_window() -> str:
