@@ -89,11 +89,15 @@ class Outlet:
         except Exception as error:  # noqa: BLE001  as above
             _log.exception("sink %s", self.sink.name)
             self._break(f"{type(error).__name__}: {error}")
+        remark = getattr(self.sink, "remark", "")
+        if remark:
+            self._tally.tell(self.sink.name, remark)
 
     def _break(self, reason: str) -> None:
         if self.is_broken:
             return
         self._counts.broken = reason
         self._results.close()
-        self._tally.tell(self.sink.name, f"{reason}. It is left out from here on.")
+        text = reason.removeprefix(f"{self.sink.name}: ").rstrip(".")
+        self._tally.tell(self.sink.name, f"{text}. It is left out from here on.")
         self._on_broken()

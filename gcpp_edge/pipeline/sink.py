@@ -45,7 +45,8 @@ class Sink(Protocol):
     """Somewhere for results to go. A stream writes to it and closes it in one thread of the sink's own.
 
     name: as it was asked for, without a password. is_viewer: shows what is newest, so frames that it is too slow for
-    are dropped, whatever the stream's policy.
+    are dropped, whatever the stream's policy. A sink may have a `remark` besides, one line that is told
+    once it is closed.
     """
 
     name: str

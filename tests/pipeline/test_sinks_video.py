@@ -13,7 +13,9 @@ import pytest
 from sink_results import FakeControl, make_result, number_in
 
 from gcpp_edge.errors import SinkError
-from gcpp_edge.pipeline.sinks import open_sink, video
+from gcpp_edge.pipeline.outlet import Outlet
+from gcpp_edge.pipeline.sinks import open_sink, sink_of, video
+from gcpp_edge.pipeline.tally import Tally
 
 cv2 = pytest.importorskip("cv2", reason="videos are written with OpenCV: pip install 'gcpp-edge[cli]'")
 HERE = Path(__file__).parent
@@ -245,3 +247,28 @@ def test_it_is_opened_in_one_thread_and_written_in_another(tmp_path: Path) -> No
     thread.start()
     thread.join()
     assert len(read(tmp_path / "out.mp4")[0]) == 5
+
+
+def through_outlet(sink: Any, results: list[Any]) -> list[tuple[str, str]]:
+    """What a stream tells of the sink."""
+    tally = Tally(None)
+    outlet = Outlet(sink, True, tally, lambda: None)
+    for result in results:
+        outlet.give(result)
+    outlet.finish()
+    outlet.join(30)
+    return [tuple(trouble) for trouble in tally.report().troubles]
+
+
+def test_a_stream_tells_of_a_size_that_changed(tmp_path: Path) -> None:
+    sink = open_sink(str(tmp_path / "out.mp4"), FakeControl())
+    ((where, text),) = through_outlet(sink, [make_result(0), make_result(1, height=32)])
+    assert where == sink.name and text == sink.remark != ""
+
+
+def test_a_stream_names_a_broken_sink_once() -> None:
+    def full(result: Any) -> None:
+        raise SinkError("disk: is full.")
+
+    told = through_outlet(sink_of(full, "full"), [make_result(0)])
+    assert told == [("full", "SinkError: disk: is full. It is left out from here on.")]
