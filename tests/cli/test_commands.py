@@ -181,7 +181,8 @@ def test_doctor_says_what_is_there(run: Run) -> None:
         assert words in result.out
     found = json.loads(run("doctor", "--json").out)
     assert "numpy" in found["kernels"]["available"] and found["kernels"]["used"]
-    assert [extra["name"] for extra in found["extras"]] == ["cli", "onnxruntime", "export", "cuda", "web", "plot", "demo"]
+    extras = ["cli", "onnxruntime", "export", "cuda", "web", "plot", "demo"]
+    assert [extra["name"] for extra in found["extras"]] == extras
     assert list(found["backends"]) == ["tensorrt", "cuda", "cuda-tensorrt", "cpu"] and found["backends"]["cpu"] == ""
     assert found["extras"][0]["install"] == ""
     assert found["video"]["opencv"] and set(found["video"]["captures_by"]) <= {"FFMPEG", "GSTREAMER", "V4L2"}
