@@ -42,7 +42,7 @@ def examples(markdown: str) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the examples take as given: cat.jpg, photos/, resnet18.pth and network.onnx."""
+    """What the examples take as given: cat.jpg, photos/, clip.mp4, resnet18.pth and network.onnx."""
     folder = tmp_path_factory.mktemp("readme")
     save_pictures(folder)
     save_networks(folder)
@@ -58,6 +58,11 @@ def save_pictures(folder: Path) -> None:
     cv2.imwrite(str(folder / "cat.jpg"), cv2.imread(str(pictures / "chelsea.png")))
     (folder / "photos").mkdir()
     shutil.copy(pictures / "coffee.png", folder / "photos")
+    cat = cv2.imread(str(folder / "cat.jpg"))
+    clip = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (400, 296))
+    for left in range(0, 50, 2):
+        clip.write(cat[:296, left : left + 400])
+    clip.release()
 
 
 def save_networks(folder: Path) -> None:
@@ -102,6 +107,7 @@ def test_every_example_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPat
         "coffee.overlay.png",
         "coffee.panel.png",
     ]
+    assert len((folder / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 25 and (folder / "out.mkv").exists()
     assert namespace["explanation"].label in ("tiger cat", "Egyptian cat", "tabby, tabby cat", "tabby")
     assert namespace["cat"].label == "Egyptian cat"
     assert (namespace["overlay"] != namespace["frame"]).any()
