@@ -86,6 +86,24 @@ def test_nothing_is_allocated_a_frame(make_model, random_frame, drivers) -> None
         assert before == (drivers[0].counts["allocate"], drivers[0].counts["allocate_host"])
 
 
+@pytest.mark.parametrize(("settings", "drawn"), [({}, True), ({"smooth_s": 0.5}, False)])
+def test_a_stream_draws_on_the_gpu_what_its_sinks_show(make_model, random_frame, drivers, settings, drawn) -> None:
+    path = make_model().path
+    frames = [(random_frame(30, 20, seed=seed), seed / 25) for seed in range(6)]
+    results = []
+    with gcpp_edge.load(path, device="cuda") as gpu, gcpp_edge.load(path, device="cpu") as host:
+        with gpu.stream(frames, policy="all", target=1, **settings) as stream:
+            stream.add(results.append)
+            stream.run()
+        with host.stream(frames, policy="all", target=1, **settings) as stream:
+            expected = list(stream.results())
+    assert [bool(result.explanation.made) for result in results] == [drawn] * 6
+    for one, other in zip(results, expected, strict=True):
+        np.testing.assert_allclose(one.explanation.map, other.explanation.map, rtol=1e-4, atol=1e-6)
+        assert np.abs(one.picture().astype(int) - other.picture()).max() <= 2
+    assert (drivers[0].closings, drivers[0].leaks) == (1, {})
+
+
 def test_frames_of_a_stream_take_turns_in_two_slots(make_model, random_frame, drivers) -> None:
     path = make_model().path
     frames = [random_frame(40, 30, seed=seed) for seed in range(12)]

@@ -341,6 +341,25 @@ def test_a_clip_s_map_is_linear_in_time(clips: Exported) -> None:
     assert np.array_equal(out, explanation.heatmap())
 
 
+def test_a_stream_explains_the_latest_frames_as_a_clip_and_shows_the_last_of_them(clips: Exported) -> None:
+    frames = [frame_of(seed, 20, 30) for seed in range(9)]
+    frames[7:7] = [frame_of(9, 12, 12)]  # another size: a new clip begins
+    with clips.explainer.stream(frames, policy="all", target=1) as stream:
+        found = list(stream)
+        report = stream.report()
+    assert [one.capture.id for one in found] == [5, 6] and (report.captured, report.skipped) == (10, 8)
+    for one in found:
+        last = one.capture.id
+        expected = clips.explainer(frames[last - 5 : last + 1], 1).picture(-1)
+        assert_same(one.map, expected.map)
+        assert one.frame is not None and np.array_equal(one.overlay(), expected.overlay())
+
+
+def test_a_stream_has_no_place_for_a_seed(seeded: Exported) -> None:
+    with pytest.raises(InputError, match="gradient of the caller"):
+        seeded.explainer.stream([frame_of()])
+
+
 def test_clips_come_as_arrays_as_lists_and_as_batches(clips: Exported) -> None:
     one, other = frame_of(1, 6, 20, 30), frame_of(2, 6, SIZE, SIZE)
     alone = [clips.explainer(clip, 1) for clip in (one, other)]
