@@ -6,6 +6,7 @@ A synthetic camera (test://, 640 x 480, a cut every 300 frames) with policy "lat
 file of records and the live page, which one viewer reads and another never does. Once on an idle machine, and once
 with a process that burns each core. Memory, threads and descriptors are looked at every so many frames, after a
 warm-up. Latency is from a frame's arrival to its map. Frames that have no record must have been counted as stale.
+Before that, in turn, what a stream adds to a call of the explainer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from common import network, parser_of, save
+from common import interleaved_medians, network, parser_of, save
 from steady import resident_kilobytes
 
 import gcpp_edge
@@ -35,6 +36,7 @@ from gcpp_edge.pipeline.monitor import Monitor
 from gcpp_edge.pipeline.sinks import open_sink
 
 WARM_UP = 1_000  # frames before memory is looked at
+COST_FRAMES = 50  # of a round, where ways to explain are compared
 SAMPLES = 40  # looks at memory, threads and descriptors
 READER = "import sys, urllib.request\nanswer = urllib.request.urlopen(sys.argv[1])\nwhile answer.read(65536): pass"
 SLEEPER = (
@@ -54,13 +56,37 @@ def main() -> None:
         path = Path(folder) / "model.onnx"
         example = torch.randn(2, 3, 224, 224)
         onnx.save(explain_module(network(options.network), example, check=False), path)
+        around = cost(path, options.threads)
+        print(around, flush=True)
         found = {}
         for name, burners in {"idle": 0, "loaded": os.cpu_count() or 1}.items():
             with burning(burners):
                 found[name] = soak(path, Path(folder) / f"{name}.jsonl", options)
             print(name, json.dumps(found[name], indent=1), flush=True)
     what = f"{options.network} at 224 x 224, test:// 640 x 480 at {options.fps:g} fps, ONNX Runtime CPU"
-    save(options, "soak", {"what": what, "frames": options.frames, "runs": found})
+    save(options, "soak", {"what": what, "frames": options.frames, "ms_a_frame": around, "runs": found})
+
+
+def cost(path: Path, threads: int) -> dict[str, float]:
+    """Milliseconds a frame of a call, of a stream over frames that are there, and of submit and its answer; in turn."""
+    frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+
+    def stream() -> None:
+        for _ in explainer.stream([frame] * COST_FRAMES, policy="all"):
+            pass
+
+    def submit() -> None:
+        with explainer.stream(policy="latest") as own:
+            for _ in range(COST_FRAMES):
+                own.submit(frame).result()
+
+    def call() -> None:
+        for _ in range(COST_FRAMES):
+            explainer(frame)
+
+    with gcpp_edge.load(path, threads=threads) as explainer:
+        medians = interleaved_medians({"call": call, "stream": stream, "submit": submit}, 11)
+    return {name: round(ms / COST_FRAMES, 3) for name, ms in medians.items()}
 
 
 @contextmanager
