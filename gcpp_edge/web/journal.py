@@ -40,7 +40,7 @@ class Journal:
     def note_events(self, events: Iterable[Event]) -> None:
         """Enter a frame's events."""
         for event in events:
-            self._enter(event.kind, event.rule, event.text)
+            self._enter(event.kind, event.rule, event.text.removeprefix(event.rule).lstrip())  # it stands before it
 
     def note_trouble(self, where: str, text: str) -> None:
         """Enter a trouble of the page itself, once for each run of it."""
