@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,7 @@ OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1280,900",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 )  # fmt: skip
+MODEL = Path(__file__).resolve().parent.parent / "fixtures" / "explained-v1.onnx"
 PIXELS = "return document.getElementById(arguments[0]).toDataURL()"
 
 
@@ -91,6 +96,14 @@ def page(browser: Any) -> Iterator[Page]:
 @pytest.fixture
 def sink(open_sink: Callable[..., WebSink]) -> WebSink:
     return open_sink()
+
+
+@pytest.fixture
+def port() -> int:
+    """One that is free."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -264,3 +277,30 @@ def test_a_token_leaves_the_address(page: Page, open_sink: Callable[..., WebSink
     page.open(sink.address)
     page.until_live()
     assert "token" not in page.browser.current_url
+
+
+def test_the_page_of_the_command_itself_and_of_the_one_that_is_started_after_it(page: Page, port: int) -> None:
+    """A real stream in a process of its own; killed, and another started at the same address."""
+    code = "import sys; from gcpp_edge.cli import main; sys.exit(main(sys.argv[1:]))"
+    source, address = "test://?width=160&height=120&fps=50", f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-c", code, "stream", str(MODEL), source, address]
+
+    def settings() -> Any:
+        with urllib.request.urlopen(f"{address}/settings", timeout=10) as answer:
+            return json.load(answer)
+
+    for run in range(2):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stderr is not None and address in process.stderr.readline()
+                if run == 0:
+                    page.open(address)
+                until(lambda: page.text("state") == "Live" and page.text("captured") != "–", seconds=30)
+                before = page.pixels()
+                until(lambda: page.pixels() != before)  # noqa: B023  it is called at once
+                page.slide("alpha", 0.2 + run / 10)
+                until(lambda: settings()["alpha"] == pytest.approx(0.2 + run / 10))  # noqa: B023
+                assert page.text("source") == source
+            finally:
+                process.kill()
+        until(lambda: "econnecting" in page.text("state"), seconds=30)
