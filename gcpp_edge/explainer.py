@@ -82,6 +82,11 @@ class Explainer:
         return self._file.contract
 
     @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closed
+
+    @property
     def path(self) -> Path:
         """The model's file."""
         return self._file.path
@@ -256,7 +261,7 @@ class Explainer:
 
         Raises InputError, CaptureError where the source cannot be opened, MissingDependencyError.
         """
-        from gcpp_edge.pipeline.stream import stream_of
+        from gcpp_edge.pipeline.opening import stream_of
 
         return stream_of(
             self,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from time import monotonic
 
-from gcpp_edge.errors import CaptureError, FrameError, GcppError, PictureError
+from gcpp_edge.errors import FrameError, GcppError, PictureError
 from gcpp_edge.pipeline.capture import Capture, Shot, Source
 from gcpp_edge.pipeline.counters import ENDED, LOST, RUNNING
 from gcpp_edge.pipeline.pace import Pace
 from gcpp_edge.pipeline.tally import Tally
 
 SOURCE = "source"  # where its troubles are
+REFUSED_PAUSE_S = 0.01  # after a frame that cannot be read: a source that refuses all of them must not burn a core
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0  # between attempts to find a lost source; each twice the one before
 
 
@@ -25,12 +26,20 @@ class Limits:
     duration_s: float = 0.0
 
 
+@dataclass
+class _Loss:
+    """since: when the source was lost, 0 while it is there. pause: before it is tried the next time."""
+
+    since: float = 0.0
+    pause: float = field(default_factory=lambda: FIRST_PAUSE_S)
+
+
 class Capturing:
     """What the capture thread does. take: is given every frame that goes on.
 
     `opened` is set once the source was opened the first time, or has failed to: `error` then says why. The frames come
     once `start` is set. `stopping` ends it within what a read of the source takes. `in_real_time`, set before `start`,
-    plays files as a camera would give their frames.
+    plays files as a camera would give their frames. `seen` is when the latest frame came, by time.monotonic().
     """
 
     def __init__(
@@ -40,7 +49,8 @@ class Capturing:
         self.opened, self.start, self.stopping = Event(), Event(), Event()
         self.error: BaseException | None = None
         self.name, self.fps, self.is_live, self.in_real_time = "", 0.0, False, False
-        self._first: tuple[float, float] | None = None  # timestamp and arrival of the first frame
+        self._began = self.seen = 0.0  # when frames began, and when the latest came
+        self._first: float | None = None  # timestamp of the first frame
 
     def work(self) -> None:
         """All of it; the thread's target."""
@@ -53,32 +63,55 @@ class Capturing:
             self.opened.set()
 
     def _work(self) -> None:
-        source = self._opener()
+        source: Source | None = self._opener()
         try:
             self.name, self.fps, self.is_live = source.name, source.fps, source.is_live
             self.opened.set()
             while not self.start.wait(0.1):
                 if self.stopping.is_set():
                     return
+            self._began = self.seen = monotonic()
             self._tally.set_state(RUNNING)
             pace = Pace(source.is_live, self._limits.max_fps, self.in_real_time)
-            while not self.stopping.is_set():
+            loss = _Loss()
+            while not self.stopping.is_set() and not self._time_is_up():
                 try:
-                    if not self._read_one(source, pace):
-                        break
-                except CaptureError as error:
-                    source.close()
+                    source = source or self._opener()
+                    goes_on = self._read_one(source, pace)
+                except GcppError as error:
                     if not self.is_live:
                         raise
-                    found = self._find_again(str(error))
-                    if found is None:
-                        return
-                    source = found
+                    if source:
+                        source.close()
+                    source = None
+                    self._lose(loss, str(error))
+                    continue
+                self._find(loss)
+                if not goes_on:
+                    break
         finally:
-            source.close()
+            if source:
+                source.close()
         remark = getattr(source, "remark", "")
         if remark:
             self._tally.tell(SOURCE, remark)
+
+    def _lose(self, loss: _Loss, reason: str) -> None:
+        """Waits before the source is tried again; told where it was there."""
+        if not loss.since:
+            loss.since = monotonic()
+            self._tally.set_state(LOST)
+            self._tally.tell(SOURCE, f"{reason} Trying to find it again.")
+        self.stopping.wait(loss.pause)
+        loss.pause = min(2 * loss.pause, LONGEST_PAUSE_S)
+
+    def _find(self, loss: _Loss) -> None:
+        """It gives frames; told where it was lost."""
+        if loss.since:
+            self._tally.count("reconnects")
+            self._tally.set_state(RUNNING)
+            self._tally.tell(SOURCE, f"{self.name}: there again after {monotonic() - loss.since:.1f} s.")
+            loss.since, loss.pause = 0.0, FIRST_PAUSE_S
 
     def _read_one(self, source: Source, pace: Pace) -> bool:
         """Reads a frame and hands it on. False at the end."""
@@ -87,9 +120,11 @@ class Capturing:
         except (FrameError, PictureError) as error:
             self._tally.count("unreadable")
             self._tally.tell_once(SOURCE, str(error))
+            self.stopping.wait(REFUSED_PAUSE_S)
             return True
         if shot is None:
             return False
+        self.seen = monotonic()
         self._tally.mend(SOURCE)
         if self._is_over(shot):
             return False
@@ -103,30 +138,11 @@ class Capturing:
         return True
 
     def _is_over(self, shot: Shot) -> bool:
-        """Whether the stream's time is up: by the clock, of what is not live by its own time."""
-        self._first = self._first or (shot.timestamp, shot.arrived)
-        passed = shot.arrived - self._first[1] if self.is_live else shot.timestamp - self._first[0]
-        return 0 < self._limits.duration_s <= passed
-
-    def _find_again(self, reason: str) -> Source | None:
-        """The source once it can be opened again, tried with growing pauses; None where the stream is to end."""
-        lost, pause = monotonic(), FIRST_PAUSE_S
-        self._tally.set_state(LOST)
-        self._tally.tell(SOURCE, f"{reason} Trying to find it again.")
-        while not self.stopping.wait(pause):
-            if self._time_is_up():
-                return None
-            try:
-                source = self._opener()
-            except GcppError:
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-                continue
-            self._tally.count("reconnects")
-            self._tally.set_state(RUNNING)
-            self._tally.tell(SOURCE, f"{self.name}: there again after {monotonic() - lost:.1f} s.")
-            return source
-        return None
+        """Whether a source that is not live has come to the end of its duration, by its own time."""
+        if self._first is None:
+            self._first = shot.timestamp
+        return not self.is_live and 0 < self._limits.duration_s <= shot.timestamp - self._first
 
     def _time_is_up(self) -> bool:
-        began = self._first[1] if self._first else monotonic()
-        return 0 < self._limits.duration_s <= monotonic() - began
+        """The same of a live one, by the clock, whether frames come or not."""
+        return self.is_live and 0 < self._limits.duration_s <= monotonic() - self._began

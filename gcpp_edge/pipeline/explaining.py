@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gcpp_edge.contract import SEED, Contract
 from gcpp_edge.errors import InputError
 from gcpp_edge.frames import check_frame
+from gcpp_edge.gpu_frames import is_on_gpu
 from gcpp_edge.made import ALPHA, OVERLAY
 from gcpp_edge.pipeline.capture import Capture, Shot
 from gcpp_edge.pipeline.events import Event
@@ -49,6 +50,7 @@ class Explaining:
         self._watch = _Watch(explainer.path)
         self._clip: deque[Any] = deque(maxlen=explainer.contract.preprocessing.frames or 1)
         self._last: Explanation | None = None
+        self._wish: tuple[Any, ...] = ()  # what it was asked for with
         self._place = 0  # of the frame among those of which one is explained
         self.draws = False
 
@@ -68,10 +70,15 @@ class Explaining:
         raw = replace(found, capture=capture)
         shown = self._smoothed(raw, settings) if is_fresh else raw
         latency_ms = 1e3 * (monotonic() - capture.arrived)
-        self._last = shown
+        self._last, self._wish = shown, (settings.method, settings.target)
         events = self._judge(raw, capture) if is_fresh else ()
         self._tally.add_result(is_fresh, latency_ms)
         return Result(shown, capture, settings, latency_ms, is_fresh, events)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no frame can be explained any more: the explainer was closed under the stream."""
+        return self._explainer.is_closed
 
     def _explained(self, shot: Shot, settings: Settings) -> Explanation | None:
         """None while a clip is not complete."""
@@ -79,9 +86,10 @@ class Explaining:
             make = (OVERLAY,) if self._can_be_drawn(settings) else ()
             explain = self._explainer
             return explain(shot.pixels, settings.target, method=settings.method, make=make, format=shot.format)
-        if self._clip and self._clip[-1].shape != shot.pixels.shape:
+        pixels = check_frame(shot.pixels, shot.format)
+        if self._clip and self._clip[-1].shape != pixels.shape:
             self._clip.clear()
-        self._clip.append(check_frame(shot.pixels, shot.format))
+        self._clip.append(pixels)
         if len(self._clip) < (self._clip.maxlen or 1):
             return None
         (clip,) = self._explainer([list(self._clip)], settings.target, method=settings.method, format=shot.format)
@@ -95,9 +103,11 @@ class Explaining:
     def _carried(self, shot: Shot, settings: Settings) -> Explanation | None:
         """The last map over this frame, where it is none that is explained."""
         place, self._place = self._place, (self._place + 1) % settings.every
-        last = self._last
-        if place % settings.every == 0 or last is None or last.drawing.format != shot.format:
+        last, wish = self._last, (settings.method, settings.target)
+        if place % settings.every == 0 or last is None or wish != self._wish or last.drawing.format != shot.format:
             return None
+        if not is_on_gpu(shot.pixels):
+            check_frame(shot.pixels, shot.format)
         if getattr(last.frame, "shape", None) != shot.pixels.shape:
             return None
         return replace(last, frame=shot.pixels, timings_ms={}, made={}, on_device={})

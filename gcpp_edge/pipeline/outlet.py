@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import Thread
+from threading import Lock, Thread
 
 from gcpp_edge.errors import GcppError
 from gcpp_edge.pipeline.handover import Handover
@@ -30,8 +30,9 @@ class Outlet:
         self._tally, self._counts = tally, tally.of_sink(sink.name)
         self._on_broken = on_broken
         self._results: Handover[Result] = Handover(1 if sink.is_viewer else RECORDER_SIZE, replaces=not self._waits)
-        self._thread = Thread(target=self._work, name=f"gcpp-sink {sink.name}", daemon=True)
-        self._thread.start()
+        self._lock, self._in_hand = Lock(), 0
+        self.thread = Thread(target=self._work, name=f"gcpp-sink {sink.name}", daemon=True)
+        self.thread.start()
 
     @property
     def is_broken(self) -> bool:
@@ -51,10 +52,14 @@ class Outlet:
         self._results.close()
 
     def join(self, timeout: float) -> None:
-        """Wait until the sink is closed."""
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._break(f"did not finish within {timeout:.0f} s, and was left behind")
+        """Wait until the sink is closed; one that hangs is left behind, with what it had as dropped."""
+        self.thread.join(timeout)
+        if not self.thread.is_alive():
+            return
+        self._break(f"did not finish within {timeout:.0f} s, and was left behind")
+        with self._lock:
+            left, self._in_hand = self._in_hand, 0
+        self._tally.count_in(self._counts, "dropped", left + sum(1 for _ in self._results))
 
     def _work(self) -> None:
         try:
@@ -74,12 +79,14 @@ class Outlet:
             self._tally.count_in(self._counts, "dropped", sum(1 for _ in self._results))
 
     def _write(self, result: Result) -> None:
-        fate = "dropped"
+        fate, self._in_hand = "dropped", 1
         try:
             self.sink.write(result)
             fate = "written"
         finally:
-            self._tally.count_in(self._counts, fate)
+            with self._lock:
+                held, self._in_hand = self._in_hand, 0
+            self._tally.count_in(self._counts, fate, held)  # of one that was left behind it was counted
 
     def _close(self) -> None:
         try:
@@ -99,5 +106,5 @@ class Outlet:
         self._counts.broken = reason
         self._results.close()
         text = reason.removeprefix(f"{self.sink.name}: ").rstrip(".")
-        self._tally.tell(self.sink.name, f"{text}. It is left out from here on.")
         self._on_broken()
+        self._tally.tell(self.sink.name, f"{text}. It is left out from here on.")

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from threading import RLock, Thread
+from math import isfinite
+from os import PathLike
+from threading import Event, RLock, Thread, current_thread
 from time import monotonic, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,11 +26,11 @@ from gcpp_edge.contract import Contract
 from gcpp_edge.errors import DeviceLostError, GcppError, InputError, SinkError, StreamError
 from gcpp_edge.pipeline.capture import Capture, Shot, Source
 from gcpp_edge.pipeline.capturing import SOURCE, Capturing, Limits
-from gcpp_edge.pipeline.counters import ENDED, RUNNING, STALLED, OfSink, Report
+from gcpp_edge.pipeline.counters import ENDED, RUNNING, STALLED, Report
 from gcpp_edge.pipeline.events import Trouble
 from gcpp_edge.pipeline.explaining import Explaining, require_streamable
 from gcpp_edge.pipeline.handover import Handover
-from gcpp_edge.pipeline.outlet import Outlet
+from gcpp_edge.pipeline.outputs import Outputs
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.settings import Settings, changed
 from gcpp_edge.pipeline.sink import Sink
@@ -56,18 +58,12 @@ class _Frame(NamedTuple):
     future: Future[Explanation] | None = None
 
 
-class _Reader(NamedTuple):
-    """A loop over the stream."""
-
-    results: Handover[Result]
-    counts: OfSink
-
-
 class Stream:
     """A running stream; made by `Explainer.stream`. A context manager, which ends it.
 
-    Iterate over it for explanations, `run` it with sinks alone, or without a source `submit` frames to it. What is
-    told of on_trouble comes from any of its threads. It is the Control that sinks are given.
+    Iterate over it for explanations, `run` it with sinks alone, or without a source `submit` frames to it. Its source
+    is open from the beginning until the stream is closed. What on_trouble is told comes from any of its threads. It is
+    the Control that sinks are given.
     """
 
     def __init__(
@@ -91,12 +87,12 @@ class Stream:
         self._explaining = Explaining(explainer, monitor, self._tally)
         self._frames: Handover[_Frame] | None = None  # from start on
         self._sinks: list[Sink] = []  # until start
-        self._outlets: list[Outlet] = []
-        self._readers: list[_Reader] = []
+        self._outputs = Outputs(self._tally, self._end_unseen)
         self._lock = RLock()  # around what starts and ends
         self._latest: Result | None = None
         self._error: BaseException | None = None
-        self._is_ended = False
+        self._is_stopping = self._is_ended = False
+        self._closed = Event()
         self._explain_thread = Thread(target=self._explain_all, name="gcpp-explain", daemon=True)
         self._capturing: Capturing | None = None
         if opener is not None:
@@ -109,7 +105,6 @@ class Stream:
         self._capture_thread.start()
         self._capturing.opened.wait()
         if self._capturing.error is not None:
-            self._is_ended = True
             raise self._capturing.error
 
     # what sinks and callers may ask at any time
@@ -149,35 +144,44 @@ class Stream:
 
     # from outside: sinks, iteration, frames
 
-    def add(self, sink: Sink | str | Callable[[Result], object]) -> None:
+    def add(self, sink: Sink | str | PathLike[str] | Callable[[Result], object]) -> None:
         """Results go there too, from now on, in a thread of its own; it is closed with the stream.
 
         sink: an address ("out.mp4", "http://127.0.0.1:8080"; pipeline/sinks), a function, or a Sink. Raises InputError
         and SinkError for an address, StreamError after the stream's end.
         """
         with self._lock:
-            if self._is_ended:
+            if self._is_ended or self._outputs.has_ended:
                 raise StreamError("This stream has ended; it takes no more sinks. Make another.")
-            if isinstance(sink, str):
-                found: Sink = open_sink(sink, self)
-            else:
-                found = sink if isinstance(sink, Sink) else sink_of(sink)
+            found = self._sink_of(sink)
             if self._frames is None:
                 self._sinks.append(found)
             else:
                 self._connect(found)
 
+    def _sink_of(self, sink: Any) -> Sink:
+        if isinstance(sink, (str, PathLike)):
+            return open_sink(str(sink), self)
+        if isinstance(sink, Sink):
+            return sink
+        if not callable(sink):
+            raise InputError(f"sink: expected an address, a function or a Sink, found {type(sink).__name__}.")
+        return sink_of(sink)
+
     def _connect(self, sink: Sink) -> None:
-        outlet = Outlet(sink, self.policy == ALL, self._tally, self._on_broken_sink)
-        self._outlets = [*self._outlets, outlet]  # another list: the explain thread goes through the old one
-        self._explaining.draws = True
+        if self._outputs.connect(sink, waits=self.policy == ALL):
+            self._explaining.draws = True
+        else:
+            sink.close()
 
     def run(self) -> Report:
         """Start, and come back when it has ended: the source did, its time is up, or somebody stopped it.
 
-        Raises what ended it, if that was an error.
+        Raises what ended it, if that was an error; StreamError where it was closed before it began.
         """
         self.start()
+        if self._frames is None:
+            raise StreamError("This stream was closed before it began. Make another.")
         try:
             while not self.wait(0.2):  # in short steps, so that signals are handled
                 pass
@@ -188,6 +192,8 @@ class Stream:
 
     def wait(self, timeout: float) -> bool:
         """Whether a stream that was started has come to its end, within so many seconds; `close` then tidies up."""
+        if self._explain_thread.ident is None:
+            return False
         self._explain_thread.join(timeout)
         return not self._explain_thread.is_alive()
 
@@ -201,6 +207,8 @@ class Stream:
                 is_live = self._capturing is None or self._capturing.is_live
                 self.policy = LATEST if is_live or is_shown else ALL
             self._frames = self._handover()
+            if self._is_stopping:
+                self._frames.close()
             for sink in self._sinks:
                 self._connect(sink)
             self._explain_thread.start()
@@ -221,16 +229,10 @@ class Stream:
 
     def results(self) -> Iterator[Result]:
         """The same as results: with latency, settings and events. Leaving the loop ends the stream."""
-        with self._lock:
-            self.start()
-            reader = _Reader(self._handover(), self._tally.of_sink("loop"))
-            self._readers = [*self._readers, reader]
+        self.start()
         try:
-            for result in reader.results:
-                self._tally.count_in(reader.counts, "written")
-                yield result
+            yield from self._outputs.loop(self._handover())
         finally:
-            reader.results.close()
             self.close()
         self._raise_error()
 
@@ -241,44 +243,67 @@ class Stream:
 
         frame: as of a call. timestamp: seconds of any clock, passed on; None for the time now. copy: the stream takes
         a copy; without, the frame must not change until the future is done. With policy "latest" a frame that has to
-        give way to a newer one has its future cancelled; with "all" this waits while too many are on their way. A
-        frame that is refused has the error in its future. Raises StreamError where the stream has a source, or ended.
+        give way to a newer one has its future cancelled; with "all" this waits while too many are on their way, but not
+        in a future's callback. A frame that is refused has the error in its future. Raises InputError for a timestamp
+        that is no number; StreamError where the stream has a source, has ended, or cannot wait.
         """
         if self._capturing:
             raise StreamError("This stream reads its source. Make one without a source to submit frames to.")
+        if timestamp is not None and not isfinite(timestamp):
+            raise InputError(f"timestamp: expected a number of seconds, found {timestamp}.")
         self.start()
         pixels = np.array(frame) if copy and isinstance(frame, np.ndarray) else frame
         arrived = monotonic()
         shot = Shot(pixels, format, time() if timestamp is None else timestamp, arrived)
         future: Future[Explanation] = Future()
         capture = Capture(self._tally.begin_frame(), shot.timestamp, arrived)
-        if not self._hand_over(_Frame(shot, capture, future)):
+        can_wait = current_thread() is not self._explain_thread
+        if not self._hand_over(_Frame(shot, capture, future), None if can_wait else 0):
+            if not self._is_stopping:
+                raise StreamError("Too many frames are on their way for one more from a callback, which cannot wait.")
             raise StreamError("This stream has ended; it takes no more frames.") from self._error
         return future
 
     def stop(self) -> None:
         """End the stream: no more frames are taken, and what is on its way is finished. Returns at once."""
+        self._is_stopping = True
         if self._capturing:
             self._capturing.stopping.set()
         if self._frames is not None:
             self._frames.close()
 
     def close(self) -> None:
-        """Stop, and wait until threads have ended and sinks are closed. More than once does no harm."""
+        """Stop, and wait until threads have ended and sinks are closed. More than once does no harm.
+
+        In a thread of the stream's own (a sink, a callback), which it would wait for, it only stops.
+        """
         self.stop()
+        if self._is_own_thread():
+            return
         with self._lock:
-            if self._is_ended:
-                return
-            self._is_ended = True
+            is_first, self._is_ended = not self._is_ended, True
+        if is_first:
+            try:
+                self._finish()
+            finally:
+                self._closed.set()
+        self._closed.wait()
+
+    def _is_own_thread(self) -> bool:
+        own = [self._explain_thread, *([self._capture_thread] if self._capturing else [])]
+        return current_thread() in own or self._outputs.is_own_thread()
+
+    def _finish(self) -> None:
+        self._outputs.leave_loops()  # whoever looped may be gone, and the explain thread would wait for him
         if self._capturing:
             self._join(self._capture_thread)
         if self._frames is None:
             for sink in self._sinks:
-                sink.close()
+                self._outputs.connect(sink, waits=False)  # so that each is closed as ever, whatever it raises
+            self._outputs.end()
         else:
             self._join(self._explain_thread)
-        for outlet in self._outlets:
-            outlet.join(JOIN_S)
+        self._outputs.join(JOIN_S)
         self._tally.set_state(ENDED)
 
     def _join(self, thread: Thread) -> None:
@@ -306,9 +331,9 @@ class Stream:
     def _take(self, shot: Shot, capture: Capture) -> None:
         self._hand_over(_Frame(shot, capture))
 
-    def _hand_over(self, frame: _Frame) -> bool:
+    def _hand_over(self, frame: _Frame, timeout: float | None = None) -> bool:
         """Whether the frame was let in. What has to give way is counted."""
-        given_up = frame if self._frames is None else self._frames.put(frame)
+        given_up = frame if self._frames is None else self._frames.put(frame, timeout)
         if given_up is not None:
             self._tally.count("skipped" if given_up is frame else "stale")
             if given_up.future:
@@ -330,21 +355,21 @@ class Stream:
                 self._tally.count("skipped")
                 if frame.future:
                     frame.future.cancel()
-            for outlet in self._outlets:
-                outlet.finish()
-            for reader in self._readers:
-                reader.results.close()
+            self._tally.stop_clock()
+            self._outputs.end()
 
     def _next_frame(self, frames: Handover[_Frame]) -> _Frame | None:
         """Waits for it, and tells where a live source gives none for too long. None at the end."""
-        is_live, is_stalled = self._capturing is not None and self._capturing.is_live, False
-        while (frame := frames.take(STALL_S if is_live else None)) is None:
-            if frames.has_ended:
+        capturing, is_stalled = self._capturing, False
+        watched = capturing if capturing and capturing.is_live else None
+        while (frame := frames.take(STALL_S if watched else None)) is None:
+            if frames.has_ended or watched is None:
                 return None
-            if self._tally.set_state(STALLED, only_from=RUNNING):
+            quiet = monotonic() - watched.seen  # frames that are left out to keep to a rate are no stall
+            if quiet >= STALL_S and self._tally.set_state(STALLED, only_from=RUNNING):
                 is_stalled = True
                 self._tally.count("stalls")
-                self._tally.tell(SOURCE, f"{self.name}: no frame for {STALL_S:.0f} s.")
+                self._tally.tell(SOURCE, f"{self.name}: no frame for {quiet:.0f} s.")
         if is_stalled:
             self._tally.set_state(RUNNING, only_from=STALLED)
             self._tally.tell(SOURCE, f"{self.name}: frames come again.")
@@ -357,61 +382,30 @@ class Stream:
             return
         try:
             result = self._explaining.explain(frame.shot, frame.capture, self._settings)
-        except Exception as error:
+        except BaseException as error:
             self._tally.count("failed")
-            self._tally.tell_once(EXPLAINING, str(error))
             if future:
                 future.set_exception(error)
-            if isinstance(error, DeviceLostError) or not isinstance(error, GcppError):
-                raise
-            return
+            self._tally.tell_once(EXPLAINING, str(error))
+            is_survived = isinstance(error, GcppError) and not isinstance(error, DeviceLostError)
+            if is_survived and not self._explaining.is_over:
+                return
+            raise
         self._tally.mend(EXPLAINING)
         if result is not None:
-            self._give(result)
+            self._latest = result
+            self._outputs.give(result)
         if future and result is not None:
             future.set_result(result.explanation)
         elif future:
             future.set_exception(StreamError("The first clip is not complete yet."))
 
-    def _give(self, result: Result) -> None:
-        self._latest = result
-        for outlet in self._outlets:
-            outlet.give(result)
-        for reader in self._readers:
-            if reader.results.put(result) is not None:
-                self._tally.count_in(reader.counts, "dropped")
-
-    def _on_broken_sink(self) -> None:
-        """Ends the stream where nobody is left to see it."""
-        if self._readers or not self._capturing or not all(outlet.is_broken for outlet in self._outlets):
-            return
-        self._error = self._error or SinkError("Every output of the stream is broken, so it ends.")
-        self.stop()
+    def _end_unseen(self) -> None:
+        """Where a source's results reach nobody any more."""
+        if self._capturing:
+            self._error = self._error or SinkError("Every output of the stream is broken, so it ends.")
+            self.stop()
 
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
-
-
-def stream_of(
-    explainer: Explainer,
-    source: Any = None,
-    *,
-    policy: str | None = None,
-    max_fps: float = 0.0,
-    loop: int = 1,
-    duration_s: float = 0.0,
-    format: str = "bgr",
-    monitor: Monitor | None = None,
-    on_trouble: Callable[[Trouble], None] | None = None,
-    **settings: Any,
-) -> Stream:
-    """What `Explainer.stream` says."""
-    from gcpp_edge.pipeline.sources import opener_of
-
-    if max_fps < 0 or duration_s < 0:
-        raise InputError(f"max_fps, duration_s: expected 0 or more, found {max_fps} and {duration_s}.")
-    limits = Limits(max_fps, duration_s)
-    chosen = changed(Settings(), explainer.contract, **settings)
-    opener = None if source is None else opener_of(source, loop=loop, format=format)
-    return Stream(explainer, opener, chosen, policy, limits, monitor, on_trouble)

@@ -9,7 +9,7 @@ from copy import copy
 from threading import Lock
 from time import monotonic
 
-from gcpp_edge.pipeline.counters import ENDED, KEPT, OfSink, Report
+from gcpp_edge.pipeline.counters import KEPT, OfSink, Report
 from gcpp_edge.pipeline.events import Trouble
 
 _log = logging.getLogger(__name__)
@@ -65,9 +65,11 @@ class Tally:
             if before == state or (only_from and before != only_from):
                 return False
             self._report.source_state = state
-            if state == ENDED:
-                self._ended = self._ended or monotonic()
             return True
+
+    def stop_clock(self) -> None:
+        """No frame gets a map any more."""
+        self._ended = self._ended or monotonic()
 
     def of_sink(self, name: str) -> OfSink:
         """The counters of a sink; those of a second one of this name are "name 2"."""
@@ -82,10 +84,13 @@ class Tally:
         trouble = Trouble(where, text)
         with self._lock:
             self._troubles.append(trouble)
-        if self._on_trouble:
-            self._on_trouble(trouble)
-        else:
+        if not self._on_trouble:
             _log.warning("%s: %s", where, text)
+            return
+        try:
+            self._on_trouble(trouble)
+        except (Exception, SystemExit):  # noqa: BLE001  the caller's own (rich raises the second where a pipe broke)
+            _log.exception("on_trouble failed on %s: %s", where, text)
 
     def tell_once(self, where: str, text: str) -> None:
         """The same, but nothing while the last trouble there goes on: until `mend`."""

@@ -577,3 +577,241 @@ def test_a_rule_that_raises_is_told_once_and_counted(explainer: gcpp_edge.Explai
 
 def number_of(explanation: Explanation) -> float:
     return float(explanation.capture.id) if explanation.capture else 0.0
+
+
+# whoever ends it, from wherever, and in whatever order
+
+
+@pytest.mark.parametrize("place", ["sink", "trouble", "future", "rule"])
+def test_closing_from_a_thread_of_the_stream_ends_it_and_files_are_finished(
+    explainer: gcpp_edge.Explainer, place: str
+) -> None:
+    def close(*_: object) -> None:
+        stream.close()
+
+    slow = Keeping("slow", before=lambda result: time.sleep(0.02))
+    monitor = Monitor([Rule("seen", number_of, ">", 1.5, after=1)], close if place == "rule" else None)
+    troubles: Any = close if place == "trouble" else None
+    with explainer.stream(policy=ALL, monitor=monitor, on_trouble=troubles) as stream:
+        stream.add(slow)
+        if place == "sink":
+            stream.add(close)
+        futures = [stream.submit(picture(number)) for number in range(3)]
+        if place == "future":
+            futures[1].add_done_callback(close)
+        if place == "trouble":
+            futures.append(stream.submit(np.zeros((4, 4), np.uint8)))
+    report = stream.report()
+    assert slow.closed == 1 and len(slow.results) == report.explained >= 1 and adds_up(report)
+    assert all(future.done() for future in futures) and report.source_state == "ended"
+
+
+def test_two_who_close_at_once_both_wait_until_files_are_finished(make: Made) -> None:
+    release, is_running = threading.Event(), threading.Event()
+    slow = Keeping(before=lambda result: (is_running.set(), release.wait(WAIT_S)))
+    stream = make(Scripted(pictures(5)))
+    stream.add(slow)
+    stream.start()
+    assert is_running.wait(WAIT_S)
+    closed: list[int] = []
+    threads = [threading.Thread(target=lambda: (stream.close(), closed.append(slow.closed))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert not closed
+    release.set()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert closed == [1, 1]
+
+
+def test_a_loop_that_an_error_ends_leaves_nothing_behind(make: Made) -> None:
+    sink = Keeping()
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="mine"), make(Scripted(pictures(60))) as stream:
+        stream.add(sink)
+        results = stream.results()  # still has a name when the stream is closed
+        for _ in results:
+            raise ValueError("mine")
+    assert sink.closed == 1 and time.monotonic() - began < module.JOIN_S and told(stream) == []
+
+
+def test_a_stream_that_has_ended_gives_a_loop_nothing_and_takes_no_sinks(make: Made) -> None:
+    stream = make(Scripted(pictures(3)))
+    assert len(list(stream)) == 3 and list(stream) == []
+    again = make(Scripted(pictures(3)))
+    again.start()
+    while not again.wait(0.01):
+        pass
+    assert list(again.results()) == []
+    with pytest.raises(StreamError, match="ended"):
+        again.add(Keeping())
+
+
+def test_a_stream_that_is_stopped_before_it_starts_ends_at_once(make: Made, explainer: gcpp_edge.Explainer) -> None:
+    stream, sink = make(Scripted(pictures(100))), Keeping()
+    stream.add(sink)
+    stream.stop()
+    assert stream.run().captured == 0 and sink.closed == 1
+    with explainer.stream() as handed:
+        handed.stop()
+        with pytest.raises(StreamError, match="ended"):
+            handed.submit(picture(0))
+
+
+def test_what_cannot_be_run_or_waited_for_says_so(make: Made) -> None:
+    stream = make(Scripted(pictures(1)))
+    assert not stream.wait(0)
+    stream.close()
+    with pytest.raises(StreamError, match="before it began"):
+        stream.run()
+
+
+def test_a_sink_that_cannot_be_closed_before_the_start_does_not_keep_others_open(make: Made) -> None:
+    one, other = Keeping("one", at_close=SinkError("no")), Keeping("other")
+    with make(Scripted(pictures(1))) as stream:
+        stream.add(one)
+        stream.add(other)
+    assert (one.closed, other.closed) == (1, 1) and told(stream) == ["one"]
+
+
+@pytest.mark.parametrize("what", [3, None, b"out.mp4"])
+def test_what_is_no_sink_is_refused(make: Made, what: Any) -> None:
+    with make(Scripted([])) as stream, pytest.raises(InputError, match="expected an address"):
+        stream.add(what)
+
+
+def test_a_path_is_an_address(make: Made, tmp_path: Path) -> None:
+    stream = make(Scripted(pictures(2)))
+    stream.add(tmp_path / "out.jsonl")
+    stream.run()
+    assert (tmp_path / "out.jsonl").exists()
+
+
+# callbacks that fail, and frames that are odd
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(1)], ids=repr)
+def test_an_on_trouble_that_fails_harms_nobody(explainer: gcpp_edge.Explainer, error: BaseException) -> None:
+    with explainer.stream(on_trouble=fails(error)) as stream:
+        with pytest.raises(FrameError):
+            stream.submit(np.zeros((4, 4), np.uint8)).result(WAIT_S)
+        assert stream.submit(picture(0)).result(WAIT_S).capture.id == 1
+    stream = explainer.stream(pictures(30), on_trouble=fails(error))
+    stream.add(fails(SinkError("full")))
+    with pytest.raises(SinkError, match="Every output"):
+        stream.run()
+
+
+def test_a_rule_that_ends_the_process_leaves_no_frame_without_a_fate(explainer: gcpp_edge.Explainer) -> None:
+    monitor = Monitor([Rule("exit", fails(SystemExit(3)), "<", 1.0)])
+    with explainer.stream(monitor=monitor) as stream:
+        future = stream.submit(picture(0))
+        with pytest.raises(SystemExit):
+            future.result(WAIT_S)
+    assert stream.report().failed == 1 and adds_up(stream.report())
+
+
+def test_a_frame_that_is_none_fails_where_it_would_carry_a_map_too(make: Made) -> None:
+    sink = Keeping(before=lambda result: result.picture())
+    bad = [picture(0).astype(np.float32), picture(0).tolist()]
+    stream = make(Scripted([picture(0), bad[0], picture(1), bad[1], picture(2)]), every=2)
+    report = run_with(stream, sink)
+    assert report.failed == 2 and len(sink.results) == 3 and told(stream) == ["explain"] * 2 and adds_up(report)
+
+
+def test_a_changed_class_is_explained_at_once_and_not_carried(make: Made) -> None:
+    stream = make(Scripted(pictures(30)), every=100, target=1)
+    found = []
+    for result in stream.results():
+        found.append((result.settings.target, result.explanation.class_index))
+        if len(found) == 1:
+            stream.change(target=3)
+    assert all(asked == explained for asked, explained in found) and found[-1] == (3, 3)
+
+
+@pytest.mark.parametrize("timestamp", [float("nan"), float("inf")])
+def test_a_timestamp_that_is_no_time_is_refused(explainer: gcpp_edge.Explainer, timestamp: float) -> None:
+    with explainer.stream() as stream, pytest.raises(InputError, match="timestamp"):
+        stream.submit(picture(0), timestamp)
+
+
+def test_frames_from_a_callback_are_refused_where_they_would_wait_for_themselves(
+    explainer: gcpp_edge.Explainer,
+) -> None:
+    answers: list[str] = []
+
+    def more(_: object) -> None:
+        try:
+            for _ in range(module.QUEUE + 2):
+                stream.submit(picture(0))
+        except StreamError as error:
+            answers.append(str(error))
+
+    with explainer.stream(policy=ALL) as stream:
+        stream.submit(picture(0)).add_done_callback(more)
+        while not answers:
+            time.sleep(0.001)
+    assert "callback" in answers[0] and adds_up(stream.report())
+
+
+def test_a_stream_ends_where_its_explainer_was_closed() -> None:
+    own = gcpp_edge.load(MODEL, device="cpu", threads=1)
+    with own.stream(pictures(1000)) as stream, pytest.raises(RuntimeFailure, match="closed"):
+        for _ in stream:
+            own.close()
+    assert stream.report().captured < 1000
+
+
+# clocks
+
+
+def test_a_camera_that_opens_and_gives_nothing_is_lost_all_the_while(
+    make: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: _note(self, timeout, pauses))
+    empty = [Scripted([CaptureError("nothing.")], is_live=True) for _ in range(5)]
+    stream, sink = make(*empty, Scripted(pictures(2), is_live=True)), Keeping()
+    assert run_with(stream, sink).reconnects == 1 and sink.ids == [0, 1]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0] and told(stream) == ["source"] * 2
+
+
+@pytest.mark.parametrize("steps", [[CaptureError("gone.")], [FrameError("damaged")] * 100_000], ids=["lost", "damaged"])
+def test_a_duration_ends_a_camera_that_gives_no_frames(
+    make: Made, monkeypatch: pytest.MonkeyPatch, steps: list[Any]
+) -> None:
+    monkeypatch.setattr(capturing, "FIRST_PAUSE_S", 0.01)
+    sources = [Scripted(steps, is_live=True) for _ in range(1000)]
+    began = time.monotonic()
+    report = make(*sources, limits=Limits(duration_s=0.2)).run()
+    assert report.captured == 0 and 0.2 <= time.monotonic() - began < WAIT_S
+    assert report.unreadable <= 25, "a source that refuses every frame does not burn a core"
+
+
+def test_frames_that_are_left_out_are_no_stall(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STALL_S", 0.05)
+    steps = [step for frame in pictures(40) for step in (frame, lambda: time.sleep(0.005))]
+    stream = make(Scripted(steps, is_live=True), limits=Limits(max_fps=0.01))
+    report = run_with(stream, Keeping())
+    assert (report.explained, report.skipped, report.stalls) == (1, 39, 0) and told(stream) == []
+
+
+def test_seconds_count_until_the_last_frame_has_its_map(make: Made, explainer: gcpp_edge.Explainer) -> None:
+    slow = Watched(explainer, {number: lambda: time.sleep(0.05) for number in range(8)})
+    assert run_with(make(Scripted(pictures(8)), on=slow), Keeping()).seconds >= 0.4
+
+
+def test_a_sink_that_hangs_has_what_it_held_counted_as_dropped(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "JOIN_S", 0.1)
+    release = threading.Event()
+    stuck = Keeping("stuck", before=lambda result: release.wait(WAIT_S))
+    report = run_with(make(Scripted(pictures(30)), policy=LATEST), stuck, Keeping("good"))
+    counts = report.sinks["stuck"]
+    assert counts.written == 0 and counts.dropped == report.explained and "left behind" in counts.broken
+    release.set()
+
+
+@pytest.mark.parametrize("limits", [{"max_fps": -1}, {"max_fps": 1e-11}, {"duration_s": -1}, {"max_fps": np.inf}])
+def test_limits_that_cannot_be_are_refused(explainer: gcpp_edge.Explainer, limits: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(limits))):
+        explainer.stream([], **limits)  # type: ignore[arg-type]
