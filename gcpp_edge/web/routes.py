@@ -17,7 +17,7 @@ from gcpp_edge.errors import GcppError, InputError, MethodError
 from gcpp_edge.methods import METHODS, choose_method
 from gcpp_edge.pictures import opencv
 from gcpp_edge.pipeline.result import Result
-from gcpp_edge.web import access, aiohttp_web, viewers
+from gcpp_edge.web import access, aiohttp_web, connections, viewers
 from gcpp_edge.web.metrics import CONTENT_TYPE, metrics_text
 from gcpp_edge.web.site import Site, json_text
 
@@ -34,10 +34,13 @@ def application(site: Site) -> Any:
     web = aiohttp_web()
 
     async def guarded(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        connections.note_request(request)
         refusal = site.access.refusal(_seen(request))
         if refusal is not None:
             headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-            return web.Response(status=refusal.status, text=refusal.text + "\n", headers=headers)
+            response = web.Response(status=refusal.status, text=refusal.text + "\n", headers=headers)
+            response.force_close()  # a stranger's connection is not kept
+            return response
         return await handler(request)
 
     async def with_headers(request: Any, response: Any) -> None:
@@ -102,9 +105,11 @@ async def get_settings(request: Any, site: Site) -> Any:
 async def post_settings(request: Any, site: Site) -> Any:
     """Change settings: a JSON object of those that change. 400 with one line where the model refuses."""
     try:
-        changes = _changes(await request.text())
+        changes = _changes(await asyncio.wait_for(request.text(), connections.REQUEST_S))
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(site.drawing, lambda: site.control.change(**changes))
+    except asyncio.TimeoutError:
+        return _json({"error": "The request did not come to its end."}, 408)
     except InputError as error:
         return _json({"error": str(error)}, 400)
     except GcppError as error:
