@@ -74,7 +74,9 @@ async def page(request: Any, site: Site) -> Any:
     rest = urlencode([(name, value) for name, value in request.query.items() if name != "token"])
     response = web.Response(status=303, headers={"Location": "/" + (f"?{rest}" if rest else "")})
     if site.access.token is not None:
-        response.set_cookie(site.access.cookie, site.access.token, httponly=True, samesite="Strict", path="/")
+        # Lax: the redirect of a link in a chat is that chat's still, and Strict would not be sent with it. Lax is sent
+        # where a link is followed and nowhere else; a write needs JSON and this page's Origin besides.
+        response.set_cookie(site.access.cookie, site.access.token, httponly=True, samesite="Lax", path="/")
     return response
 
 

@@ -256,8 +256,19 @@ class TestToken:
         first = ask(sink, f"{path}&view=2")
         assert (first.status, first.headers["Location"]) == (303, "/?view=2")
         cookie = first.headers["Set-Cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and f"gcpp_edge_{port_of(sink)}=" in cookie
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and f"gcpp_edge_{port_of(sink)}=" in cookie
         assert ask(sink, "/", Cookie=cookie.partition(";")[0]).status == 200
+
+    def test_the_cookie_of_a_foreign_page_s_visitor_changes_nothing(
+        self, open_sink: Callable[..., WebSink], stream: Any
+    ) -> None:
+        sink = open_sink(token=TOKEN)
+        of_browser = {"Cookie": f"gcpp_edge_{port_of(sink)}={TOKEN}", "Sec_Fetch_Site": "cross-site"}
+        followed = ask(sink, "/", Sec_Fetch_Mode="navigate", **of_browser)  # a link in a chat, and its redirect
+        assert followed.status == 200
+        sent = ask(sink, "/settings", {"alpha": 1}, Sec_Fetch_Mode="navigate", **of_browser)
+        posted = ask(sink, "/settings", {"alpha": 1}, Cookie=of_browser["Cookie"], Origin="http://evil.example")
+        assert sent.status == posted.status == 403 and stream.changes == []
 
     @pytest.mark.parametrize(
         "path", ["/", "/page/style.css", "/stream.mjpg", "/records", "/settings", "/metrics", "/no"]
