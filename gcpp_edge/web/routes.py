@@ -17,6 +17,7 @@ from gcpp_edge.errors import GcppError, InputError, MethodError
 from gcpp_edge.methods import METHODS, choose_method
 from gcpp_edge.pictures import opencv
 from gcpp_edge.pipeline.result import Result
+from gcpp_edge.pipeline.settings import require_known
 from gcpp_edge.web import access, aiohttp_web, connections, viewers
 from gcpp_edge.web.metrics import CONTENT_TYPE, metrics_text
 from gcpp_edge.web.site import Site, json_text
@@ -107,7 +108,7 @@ async def get_settings(request: Any, site: Site) -> Any:
 async def post_settings(request: Any, site: Site) -> Any:
     """Change settings: a JSON object of those that change. 400 with one line where the model refuses."""
     try:
-        changes = _changes(await asyncio.wait_for(request.text(), connections.REQUEST_S))
+        changes = _changes(await asyncio.wait_for(_text(request), connections.REQUEST_S))
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(site.drawing, lambda: site.control.change(**changes))
     except asyncio.TimeoutError:
@@ -120,6 +121,16 @@ async def post_settings(request: Any, site: Site) -> Any:
     return _json(site.settings())
 
 
+async def _text(request: Any) -> str:
+    charset = request.charset or "utf-8"
+    if charset.lower() not in ("utf-8", "utf8", "us-ascii"):  # RFC 8259, 8.1
+        raise InputError(f"Expected JSON in UTF-8, found charset {charset!r}.")
+    try:
+        return str(await request.text())
+    except UnicodeError as error:
+        raise InputError("Expected JSON in UTF-8, found other bytes.") from error
+
+
 def _changes(body: str) -> dict[str, Any]:
     try:
         changes = json.loads(body)
@@ -127,6 +138,7 @@ def _changes(body: str) -> dict[str, Any]:
         raise InputError('Expected JSON, such as {"alpha": 0.7}.') from error
     if not isinstance(changes, dict):
         raise InputError(f"Expected a JSON object of settings, found {type(changes).__name__}.")
+    require_known(changes)  # before they are names of arguments, of which there are others
     for name, value in changes.items():
         if isinstance(value, (dict, list)):
             raise InputError(f"{name}: expected one value, found {type(value).__name__}.")

@@ -107,6 +107,23 @@ class TestSettings:
             (b"", "Expected JSON"),
             (b'{"alpha": NaN}', "alpha: expected a number"),
             (b"[" * 16000, "Expected JSON"),
+            ({"self": 1}, "Unknown setting 'self'"),
+            ({"settings": 1}, "Unknown setting 'settings'"),
+            ({"contract": [1]}, "Unknown setting 'contract'"),
+            ({"": 1}, "Unknown setting ''"),
+            ({"method": ""}, "Unknown method ''"),
+            ({"method": False}, "Unknown method False"),
+            ({"method": 0}, "Unknown method 0"),
+            ({"target": None}, "expected a class index"),
+            ({"target": ""}, "empty text"),
+            ({"colormap": None}, "Unknown colormap None"),
+            ({"smooth_s": None}, "smooth_s: expected a number"),
+            ({"every": 1.5}, "every: expected a whole number"),
+            (b'{"alpha": "\xff"}', "Expected JSON"),
+            (b'{"target": "\\ud800"}', "no class of this name"),
+            (b'{"target": ' + b"9" * 5000 + b"}", "Expected JSON"),
+            (b'{"target": ' + b"9" * 4000 + b"}", "classes 0 to 5"),
+            (b'{"alpha": 1e999}', "alpha: expected a number"),
         ],
         ids=lambda value: str(value)[:40],
     )
@@ -117,6 +134,13 @@ class TestSettings:
         answer = ask(sink, "/settings", body)
         assert answer.status == 400 and re.search(said, answer.json()["error"])
         assert stream.settings == before
+
+    @pytest.mark.parametrize("charset", ["nosuch", "base64", "undefined", "utf-16", "latin-1"])
+    def test_json_has_one_charset(self, sink: WebSink, stream: Any, charset: str) -> None:
+        kind = f"application/json; charset={charset}"
+        answer = ask(sink, "/settings", {"alpha": 0.25}, Content_Type=kind)
+        assert (answer.status, stream.changes) == (400, []) and "charset" in answer.json()["error"]
+        assert ask(sink, "/settings", {"alpha": 0.25}, Content_Type="application/json; charset=UTF-8").status == 200
 
     def test_a_long_body_is_refused(self, sink: WebSink) -> None:
         assert ask(sink, "/settings", b" " * 100_000).status == 413
