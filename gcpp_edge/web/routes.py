@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -88,16 +88,22 @@ async def page_file(request: Any, site: Site) -> Any:
 
 def _file(request: Any, name: str) -> Any:
     web = aiohttp_web()
-    kind = _TYPES.get(name.rpartition(".")[2])
-    file = files("gcpp_edge.web") / "page" / name
-    if kind is None or "/" in name or "\\" in name or not file.is_file():
+    file = _page_files().get(name)
+    if file is None:
         raise web.HTTPNotFound
-    content = file.read_bytes()
+    content, kind = file.read_bytes(), _TYPES[name.rpartition(".")[2]]
     tag = sha256(content).hexdigest()[:16]
     headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return web.Response(status=304, headers=headers)
     return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
+
+
+@cache
+def _page_files() -> dict[str, Any]:
+    """All there are, by name: a name that was asked for is never made a path, which may be none (300 letters, NUL)."""
+    folder = files("gcpp_edge.web") / "page"
+    return {file.name: file for file in folder.iterdir() if file.name.rpartition(".")[2] in _TYPES}
 
 
 async def get_settings(request: Any, site: Site) -> Any:

@@ -55,8 +55,13 @@ class TestPage:
         assert (again.status, again.body) == (304, b"")
 
     @pytest.mark.parametrize(
-        "name", ["nothing.js", "../sink.py", "..%2Fsink.py", "%2e%2e/sink.py", "..%5Csink.py", "index", "."]
-    )
+        "name",
+        [
+            "nothing.js", "../sink.py", "..%2Fsink.py", "%2e%2e/sink.py", "..%5Csink.py", "index", ".",
+            "a" * 300 + ".js", "a%00.js", "app.js%00", "%FF.js", "app.js/", "APP.JS", "",
+        ],
+        ids=lambda name: name[:20],
+    )  # fmt: skip
     def test_other_files_are_not_there(self, sink: WebSink, name: str) -> None:
         assert ask(sink, f"/page/{name}").status == 404
 
