@@ -43,11 +43,8 @@ class Journal:
             self._enter(event.kind, event.rule, event.text.removeprefix(event.rule).lstrip())  # it stands before it
 
     def note_trouble(self, where: str, text: str) -> None:
-        """Enter a trouble of the page itself, once for each run of it."""
-        with self._lock:
-            is_known = any((one["kind"], one["where"], one["text"]) == (TROUBLE, where, text) for one in self._entries)
-        if not is_known:
-            self._enter(TROUBLE, where, text)
+        """Enter a trouble of the page itself."""
+        self._enter(TROUBLE, where, text)
 
     def note_report(self, report: Report) -> None:
         """Enter the troubles that are new since the last report, and a source that changed its state."""
