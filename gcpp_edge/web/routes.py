@@ -16,11 +16,12 @@ from gcpp_edge.colormaps import COLORMAPS, palette_rgb
 from gcpp_edge.errors import GcppError, InputError, MethodError
 from gcpp_edge.methods import METHODS, choose_method
 from gcpp_edge.pictures import opencv
+from gcpp_edge.pipeline.plain_json import json_text
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.settings import require_known
 from gcpp_edge.web import access, aiohttp_web, connections, viewers
 from gcpp_edge.web.metrics import CONTENT_TYPE, metrics_text
-from gcpp_edge.web.site import Site, json_text
+from gcpp_edge.web.site import Site
 
 MAX_BODY = 16 * 1024
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
