@@ -16,6 +16,7 @@ from gcpp_edge.colormaps import COLORMAPS, palette_rgb
 from gcpp_edge.errors import GcppError, InputError, MethodError
 from gcpp_edge.methods import METHODS, choose_method
 from gcpp_edge.pictures import opencv
+from gcpp_edge.pipeline.counters import ENDED, LOST, OPENING, RUNNING, STALLED
 from gcpp_edge.pipeline.plain_json import json_text
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.settings import require_known
@@ -242,7 +243,7 @@ async def metrics(request: Any, site: Site) -> Any:
 async def health(request: Any, site: Site) -> Any:
     """200 while frames come, else 503; why is told only to those who may see the page."""
     report = site.control.report()
-    is_well = report.source_state == "running"
+    is_well = report.source_state == RUNNING
     answer: dict[str, Any] = {"status": "ok" if is_well else "failing"}
     if site.access.is_known(_seen(request)):
         answer |= {"source": report.source_state, "fps": report.fps, "captured": report.captured}
@@ -252,10 +253,10 @@ async def health(request: Any, site: Site) -> Any:
 
 
 _REASONS = {
-    "opening": "The source has given no frame yet.",
-    "stalled": "No frame has come for longer than expected.",
-    "lost": "The source is lost; it is opened again and again.",
-    "ended": "The stream has ended.",
+    OPENING: "The source has given no frame yet.",
+    STALLED: "No frame has come for longer than expected.",
+    LOST: "The source is lost; it is opened again and again.",
+    ENDED: "The stream has ended.",
 }
 
 
