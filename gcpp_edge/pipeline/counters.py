@@ -12,7 +12,8 @@ from gcpp_edge.pipeline.events import Trouble
 BUCKETS_MS = (1, 2, 5, 10, 20, 33, 50, 100, 200, 500, 1000, 2000, 5000)
 WINDOW = 1000  # latest latencies that percentiles are taken of
 KEPT = 100  # latest troubles that are kept word for word
-OPENING, RUNNING, STALLED, LOST, ENDED = "opening", "running", "stalled", "lost", "ended"  # what a source does
+STATES = OPENING, RUNNING, STALLED, LOST, ENDED = "opening", "running", "stalled", "lost", "ended"  # of a source
+FATES = ("explained", "carried", "stale", "skipped", "failed")  # what becomes of a frame: a counter of Report each
 
 
 @dataclass

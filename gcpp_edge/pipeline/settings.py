@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gcpp_edge.colormaps import palette_bgr
@@ -29,13 +30,11 @@ class Settings:
     every: int = 1
 
 
-def changed(settings: Settings, contract: Contract, **changes: Any) -> Settings:
+def changed(settings: Settings, contract: Contract, /, **changes: Any) -> Settings:
     """The settings with these changes. Raises InputError (TargetError, MethodError) for what the model refuses."""
-    unknown = set(changes) - set(vars(settings))
-    if unknown:
-        raise InputError(f"Unknown setting {sorted(unknown)[0]!r}. Known: {', '.join(vars(settings))}.")
+    require_known(changes)
     found = replace(settings, **changes)
-    choose_method(found.method or contract.method, contract)
+    choose_method(contract.method if found.method is None else found.method, contract)
     resolve_target(found.target, contract)
     palette_bgr(found.colormap)
     _require_number("alpha", found.alpha, 0, 1)
@@ -44,6 +43,14 @@ def changed(settings: Settings, contract: Contract, **changes: Any) -> Settings:
     if not isinstance(found.every, int):
         raise InputError(f"every: expected a whole number, found {found.every!r}.")
     return found
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Raises InputError for a name that is no setting's."""
+    known = [field.name for field in fields(Settings)]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise InputError(f"Unknown setting {unknown[0]!r}. Known: {', '.join(known)}.")
 
 
 def _require_number(name: str, value: Any, low: float, high: float) -> None:

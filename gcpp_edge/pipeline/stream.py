@@ -129,7 +129,7 @@ class Stream:
         """The newest result, None before the first."""
         return self._latest
 
-    def change(self, **changes: Any) -> Settings:
+    def change(self, /, **changes: Any) -> Settings:
         """Change settings from the next frame on: method, target, alpha, colormap, smooth_s, every.
 
         Returns all of them as they are now. Raises InputError (TargetError, MethodError), and then changes nothing.

@@ -9,12 +9,11 @@ from copy import copy
 from threading import Lock
 from time import monotonic
 
-from gcpp_edge.pipeline.counters import KEPT, OfSink, Report
+from gcpp_edge.pipeline.counters import FATES, KEPT, OfSink, Report
 from gcpp_edge.pipeline.events import Trouble
 
 _log = logging.getLogger(__name__)
 FPS_SECONDS = 2.0  # that frames a second are taken over
-_FATES = ("explained", "carried", "stale", "skipped", "failed")
 
 
 class Tally:
@@ -114,7 +113,7 @@ class Tally:
             found.troubles = list(self._troubles)
             mapped = list(self._mapped)
         now = self._ended or monotonic()
-        found.under_way = found.captured - sum(getattr(found, fate) for fate in _FATES)
+        found.under_way = found.captured - sum(getattr(found, fate) for fate in FATES)
         found.seconds = now - self._began if self._began else 0.0
         recent = [moment for moment in mapped if moment > now - FPS_SECONDS]
         found.fps = len(recent) / min(FPS_SECONDS, found.seconds) if recent and found.seconds else 0.0

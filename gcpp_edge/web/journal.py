@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from gcpp_edge.pipeline.counters import Report
+from gcpp_edge.pipeline.counters import ENDED, OPENING, RUNNING, Report
 from gcpp_edge.pipeline.events import Event, Trouble
 
 KEPT = 100  # latest entries
 TROUBLE, STATE = "trouble", "state"
-_OPENING, _RUNNING = "opening", "running"
 
 
 class Journal:
@@ -28,7 +27,7 @@ class Journal:
         self.last = 0
         self._entries: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._troubles: Sequence[Trouble] = ()
-        self._state = _OPENING
+        self._state = OPENING
         self._lock = threading.Lock()
 
     def after(self, number: int) -> list[dict[str, Any]]:
@@ -43,11 +42,8 @@ class Journal:
             self._enter(event.kind, event.rule, event.text.removeprefix(event.rule).lstrip())  # it stands before it
 
     def note_trouble(self, where: str, text: str) -> None:
-        """Enter a trouble of the page itself, once for each run of it."""
-        with self._lock:
-            is_known = any((one["kind"], one["where"], one["text"]) == (TROUBLE, where, text) for one in self._entries)
-        if not is_known:
-            self._enter(TROUBLE, where, text)
+        """Enter a trouble of the page itself."""
+        self._enter(TROUBLE, where, text)
 
     def note_report(self, report: Report) -> None:
         """Enter the troubles that are new since the last report, and a source that changed its state."""
@@ -55,9 +51,9 @@ class Journal:
             self._enter(TROUBLE, trouble.where, trouble.text)
         self._troubles = tuple(report.troubles)
         state, self._state = self._state, report.source_state
-        if state not in (_OPENING, self._state) and self._state == _RUNNING:
+        if state not in (OPENING, self._state) and self._state == RUNNING:
             self._enter(STATE, "source", "Frames come again.")
-        elif state != self._state == "ended":
+        elif state != self._state == ENDED:
             self._enter(STATE, "source", "The source has ended.")
 
     def _enter(self, kind: str, where: str, text: str) -> None:

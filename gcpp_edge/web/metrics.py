@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import NamedTuple
 
-from gcpp_edge.pipeline.counters import BUCKETS_MS, Latencies, Report
+from gcpp_edge.pipeline.counters import BUCKETS_MS, FATES, STATES, Latencies, Report
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STATES = ("opening", "running", "stalled", "lost", "ended")
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
 
@@ -43,7 +42,7 @@ def metrics_text(report: Report, viewers: Mapping[str, int], encodes: int, about
 
 
 def _of_stream(report: Report) -> Iterable[Family]:
-    outcomes = {name: getattr(report, name) for name in ("explained", "carried", "stale", "skipped", "failed")}
+    outcomes = {name: getattr(report, name) for name in FATES}
     state = {name: int(name == report.source_state) for name in STATES}
     yield Family("frames_captured_total", COUNTER, "Frames that the source gave.", [Sample(report.captured)])
     yield Family("frames_total", COUNTER, "Frames by what became of them.", _by("outcome", outcomes))

@@ -1,7 +1,7 @@
 """The newest result of a stream, and what is encoded of it: once for all viewers, and only when one of them waits.
 
-Everything but `_draw` runs in one event loop; drawing and encoding in one thread beside it. Nothing is queued: a viewer
-holds the number of what it has, and asks for something newer.
+Everything but `_attempt` runs in one event loop; drawing and encoding in one thread beside it. Nothing is queued: a
+viewer holds the number of what it has, and asks for something newer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Newest:
     """The newest result and its encodings.
 
     number: counts results from 1; 0 before the first. encodes: pictures that were encoded for streams. failed: is told
-    in one line why a result could not be drawn.
+    in one line why a result could not be drawn, once for each run of such results.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Newest:
         self._interval, self._due = 1 / max_fps, 0.0
         self._picture: Picture | None = None
         self._undrawable = 0  # number of the latest result that could not be encoded
+        self._is_failing = False  # of the drawing thread alone: what was drawn last could not be
         self._encoding: asyncio.Task[None] | None = None
         self._texts: tuple[int, asyncio.Future[str]] | None = None
 
@@ -120,17 +121,21 @@ class Newest:
             content = await loop.run_in_executor(
                 self._drawing, self._attempt, lambda result: result.jpeg(self._quality), result
             )
-            self.encodes += 1
             if content is None:
                 self._undrawable = number
             else:
+                self.encodes += 1
                 self._picture = Picture(number, result.capture, content)
         finally:
             self._encoding = None
 
     def _attempt(self, draw: Callable[[Result], bytes], result: Result) -> bytes | None:
         try:
-            return draw(result)
+            content = draw(result)
         except (GcppError, opencv().error) as error:
-            self._failed(f"frame {result.capture.id} cannot be drawn: {error}")
+            if not self._is_failing:
+                self._failed(f"frame {result.capture.id} cannot be drawn: {error}")
+            self._is_failing = True
             return None
+        self._is_failing = False
+        return content

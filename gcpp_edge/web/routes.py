@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -16,10 +16,13 @@ from gcpp_edge.colormaps import COLORMAPS, palette_rgb
 from gcpp_edge.errors import GcppError, InputError, MethodError
 from gcpp_edge.methods import METHODS, choose_method
 from gcpp_edge.pictures import opencv
+from gcpp_edge.pipeline.counters import ENDED, LOST, OPENING, RUNNING, STALLED
+from gcpp_edge.pipeline.plain_json import json_text
 from gcpp_edge.pipeline.result import Result
-from gcpp_edge.web import access, aiohttp_web, viewers
+from gcpp_edge.pipeline.settings import require_known
+from gcpp_edge.web import access, aiohttp_web, connections, viewers
 from gcpp_edge.web.metrics import CONTENT_TYPE, metrics_text
-from gcpp_edge.web.site import Site, json_text
+from gcpp_edge.web.site import Site
 
 MAX_BODY = 16 * 1024
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -34,10 +37,13 @@ def application(site: Site) -> Any:
     web = aiohttp_web()
 
     async def guarded(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        connections.note_request(request)
         refusal = site.access.refusal(_seen(request))
         if refusal is not None:
             headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-            return web.Response(status=refusal.status, text=refusal.text + "\n", headers=headers)
+            response = web.Response(status=refusal.status, text=refusal.text + "\n", headers=headers)
+            response.force_close()  # a stranger's connection is not kept
+            return response
         return await handler(request)
 
     async def with_headers(request: Any, response: Any) -> None:
@@ -71,7 +77,9 @@ async def page(request: Any, site: Site) -> Any:
     rest = urlencode([(name, value) for name, value in request.query.items() if name != "token"])
     response = web.Response(status=303, headers={"Location": "/" + (f"?{rest}" if rest else "")})
     if site.access.token is not None:
-        response.set_cookie(site.access.cookie, site.access.token, httponly=True, samesite="Strict", path="/")
+        # Lax: the redirect of a link in a chat is that chat's still, and Strict would not be sent with it. Lax is sent
+        # where a link is followed and nowhere else; a write needs JSON and this page's Origin besides.
+        response.set_cookie(site.access.cookie, site.access.token, httponly=True, samesite="Lax", path="/")
     return response
 
 
@@ -82,16 +90,22 @@ async def page_file(request: Any, site: Site) -> Any:
 
 def _file(request: Any, name: str) -> Any:
     web = aiohttp_web()
-    kind = _TYPES.get(name.rpartition(".")[2])
-    file = files("gcpp_edge.web") / "page" / name
-    if kind is None or "/" in name or "\\" in name or not file.is_file():
+    file = _page_files().get(name)
+    if file is None:
         raise web.HTTPNotFound
-    content = file.read_bytes()
+    content, kind = file.read_bytes(), _TYPES[name.rpartition(".")[2]]
     tag = sha256(content).hexdigest()[:16]
     headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return web.Response(status=304, headers=headers)
     return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
+
+
+@cache
+def _page_files() -> dict[str, Any]:
+    """All there are, by name: a name that was asked for is never made a path, which may be none (300 letters, NUL)."""
+    folder = files("gcpp_edge.web") / "page"
+    return {file.name: file for file in folder.iterdir() if file.name.rpartition(".")[2] in _TYPES}
 
 
 async def get_settings(request: Any, site: Site) -> Any:
@@ -102,15 +116,27 @@ async def get_settings(request: Any, site: Site) -> Any:
 async def post_settings(request: Any, site: Site) -> Any:
     """Change settings: a JSON object of those that change. 400 with one line where the model refuses."""
     try:
-        changes = _changes(await request.text())
+        changes = _changes(await asyncio.wait_for(_text(request), connections.REQUEST_S))
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(site.drawing, lambda: site.control.change(**changes))
+    except asyncio.TimeoutError:
+        return _json({"error": "The request did not come to its end."}, 408)
     except InputError as error:
         return _json({"error": str(error)}, 400)
     except GcppError as error:
         return _json({"error": str(error)}, 503)
     site.tell()
     return _json(site.settings())
+
+
+async def _text(request: Any) -> str:
+    charset = request.charset or "utf-8"
+    if charset.lower() not in ("utf-8", "utf8", "us-ascii"):  # RFC 8259, 8.1
+        raise InputError(f"Expected JSON in UTF-8, found charset {charset!r}.")
+    try:
+        return str(await request.text())
+    except UnicodeError as error:
+        raise InputError("Expected JSON in UTF-8, found other bytes.") from error
 
 
 def _changes(body: str) -> dict[str, Any]:
@@ -120,6 +146,7 @@ def _changes(body: str) -> dict[str, Any]:
         raise InputError('Expected JSON, such as {"alpha": 0.7}.') from error
     if not isinstance(changes, dict):
         raise InputError(f"Expected a JSON object of settings, found {type(changes).__name__}.")
+    require_known(changes)  # before they are names of arguments, of which there are others
     for name, value in changes.items():
         if isinstance(value, (dict, list)):
             raise InputError(f"{name}: expected one value, found {type(value).__name__}.")
@@ -216,7 +243,7 @@ async def metrics(request: Any, site: Site) -> Any:
 async def health(request: Any, site: Site) -> Any:
     """200 while frames come, else 503; why is told only to those who may see the page."""
     report = site.control.report()
-    is_well = report.source_state == "running"
+    is_well = report.source_state == RUNNING
     answer: dict[str, Any] = {"status": "ok" if is_well else "failing"}
     if site.access.is_known(_seen(request)):
         answer |= {"source": report.source_state, "fps": report.fps, "captured": report.captured}
@@ -226,10 +253,10 @@ async def health(request: Any, site: Site) -> Any:
 
 
 _REASONS = {
-    "opening": "The source has given no frame yet.",
-    "stalled": "No frame has come for longer than expected.",
-    "lost": "The source is lost; it is opened again and again.",
-    "ended": "The stream has ended.",
+    OPENING: "The source has given no frame yet.",
+    STALLED: "No frame has come for longer than expected.",
+    LOST: "The source is lost; it is opened again and again.",
+    ENDED: "The stream has ended.",
 }
 
 

@@ -12,7 +12,7 @@ from gcpp_edge.pictures import opencv
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.sink import Control
 from gcpp_edge.pipeline.uris import Uri
-from gcpp_edge.web import aiohttp_web
+from gcpp_edge.web import aiohttp_web, connections
 from gcpp_edge.web.access import Access
 from gcpp_edge.web.address import address_of, listen, place_of, token_for
 from gcpp_edge.web.routes import application
@@ -100,20 +100,29 @@ class WebSink:
 
     async def _serve(self) -> None:
         web = aiohttp_web()
-        runner = web.AppRunner(application(self._site), handle_signals=False, access_log=None, shutdown_timeout=CLOSE_S)
+        runner = web.AppRunner(
+            application(self._site),
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=CLOSE_S,
+            keepalive_timeout=connections.REQUEST_S,
+            lingering_time=connections.REQUEST_S,  # for a body that nobody wants
+        )
+        loop = asyncio.get_running_loop()
         try:
             await runner.setup()
-            await web.SockSite(runner, self._listening).start()
+            server = await loop.create_server(connections.Connections(runner.server), sock=self._listening)
         except BaseException as error:
             self._started.set_exception(error)
             raise
-        self._started.set_result(asyncio.get_running_loop())
+        self._started.set_result(loop)
         ticking = asyncio.ensure_future(self._tick())
         try:
             await self._ending.wait()
         finally:
             ticking.cancel()
             self._site.bell.close()
+            server.close()
             await runner.cleanup()
 
     async def _tick(self) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
 
+from gcpp_edge.pipeline.plain_json import json_text
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.sink import Control
 from gcpp_edge.web.access import Access
@@ -67,25 +66,3 @@ class Site:
     def record_text(self, result: Result, number: int) -> str:
         """A message of a frame."""
         return json_text({"kind": "frame", "number": number, **result.record(), **self.state()})
-
-
-def json_text(value: Any) -> str:
-    """As JSON that a browser reads: null in place of NaN and infinity, which JSON does not know."""
-    try:
-        return json.dumps(value, allow_nan=False, default=_plain)
-    except ValueError:
-        return json.dumps(_finite(value), default=_plain)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: Any) -> Any:
-    """A NumPy number as Python's."""
-    number = value.item()
-    return _finite(number)

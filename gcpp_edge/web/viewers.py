@@ -11,10 +11,11 @@ import socket
 from collections.abc import Awaitable
 from typing import Any
 
+from gcpp_edge.pipeline.plain_json import json_text
 from gcpp_edge.web import aiohttp_web
 from gcpp_edge.web.access import NO_STORE
 from gcpp_edge.web.newest import Closing, Picture
-from gcpp_edge.web.site import MAX_VIEWERS, PICTURES, RECORDS, Site, json_text
+from gcpp_edge.web.site import MAX_VIEWERS, PICTURES, RECORDS, Site
 
 WRITE_S = 5.0
 CLOSE_S = 0.5  # for a viewer to answer our goodbye

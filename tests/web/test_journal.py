@@ -64,8 +64,7 @@ def test_it_keeps_the_latest_and_no_more() -> None:
     assert len(journal.after(KEPT + 15)) == 5
 
 
-def test_a_trouble_of_the_page_is_told_once() -> None:
+def test_a_trouble_of_the_page_is_entered() -> None:
     journal = Journal()
-    for _ in range(3):
-        journal.note_trouble("live page", "frames cannot be drawn")
-    assert texts(journal) == [("trouble", "live page", "frames cannot be drawn")]
+    journal.note_trouble("live page", "frame 3 cannot be drawn")
+    assert texts(journal) == [("trouble", "live page", "frame 3 cannot be drawn")]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gcpp_edge.pipeline.counters import BUCKETS_MS, OfSink, Report
+from gcpp_edge.pipeline.counters import BUCKETS_MS, STATES, OfSink, Report
 from gcpp_edge.web.metrics import metrics_text
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -60,7 +60,9 @@ def test_counters_and_states_are_told(report: Report) -> None:
     assert sum(outcomes) + values["gcpp_edge_frames_under_way"] == values["gcpp_edge_frames_captured_total"]
     assert values["gcpp_edge_source_reconnects_total"] == 2
     assert values['gcpp_edge_source_state{state="lost"}'] == 1
-    assert values['gcpp_edge_source_state{state="running"}'] == 0
+    states = [name for name in values if name.startswith("gcpp_edge_source_state")]
+    assert states == [f'gcpp_edge_source_state{{state="{state}"}}' for state in STATES]
+    assert sum(values[name] for name in states) == 1
     assert values['gcpp_edge_web_viewers{kind="pictures"}'] == 2 and values["gcpp_edge_web_encodes_total"] == 5
     assert values['gcpp_edge_sink_results_total{sink="file://a.mp4",outcome="dropped"}'] == 1
     assert values['gcpp_edge_info{version="1",source="csi://0"}'] == 1

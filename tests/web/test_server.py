@@ -55,8 +55,13 @@ class TestPage:
         assert (again.status, again.body) == (304, b"")
 
     @pytest.mark.parametrize(
-        "name", ["nothing.js", "../sink.py", "..%2Fsink.py", "%2e%2e/sink.py", "..%5Csink.py", "index", "."]
-    )
+        "name",
+        [
+            "nothing.js", "../sink.py", "..%2Fsink.py", "%2e%2e/sink.py", "..%5Csink.py", "index", ".",
+            "a" * 300 + ".js", "a%00.js", "app.js%00", "%FF.js", "app.js/", "APP.JS", "",
+        ],
+        ids=lambda name: name[:20],
+    )  # fmt: skip
     def test_other_files_are_not_there(self, sink: WebSink, name: str) -> None:
         assert ask(sink, f"/page/{name}").status == 404
 
@@ -107,6 +112,23 @@ class TestSettings:
             (b"", "Expected JSON"),
             (b'{"alpha": NaN}', "alpha: expected a number"),
             (b"[" * 16000, "Expected JSON"),
+            ({"self": 1}, "Unknown setting 'self'"),
+            ({"settings": 1}, "Unknown setting 'settings'"),
+            ({"contract": [1]}, "Unknown setting 'contract'"),
+            ({"": 1}, "Unknown setting ''"),
+            ({"method": ""}, "Unknown method ''"),
+            ({"method": False}, "Unknown method False"),
+            ({"method": 0}, "Unknown method 0"),
+            ({"target": None}, "expected a class index"),
+            ({"target": ""}, "empty text"),
+            ({"colormap": None}, "Unknown colormap None"),
+            ({"smooth_s": None}, "smooth_s: expected a number"),
+            ({"every": 1.5}, "every: expected a whole number"),
+            (b'{"alpha": "\xff"}', "Expected JSON"),
+            (b'{"target": "\\ud800"}', "no class of this name"),
+            (b'{"target": ' + b"9" * 5000 + b"}", "Expected JSON"),
+            (b'{"target": ' + b"9" * 4000 + b"}", "classes 0 to 5"),
+            (b'{"alpha": 1e999}', "alpha: expected a number"),
         ],
         ids=lambda value: str(value)[:40],
     )
@@ -117,6 +139,13 @@ class TestSettings:
         answer = ask(sink, "/settings", body)
         assert answer.status == 400 and re.search(said, answer.json()["error"])
         assert stream.settings == before
+
+    @pytest.mark.parametrize("charset", ["nosuch", "base64", "undefined", "utf-16", "latin-1"])
+    def test_json_has_one_charset(self, sink: WebSink, stream: Any, charset: str) -> None:
+        kind = f"application/json; charset={charset}"
+        answer = ask(sink, "/settings", {"alpha": 0.25}, Content_Type=kind)
+        assert (answer.status, stream.changes) == (400, []) and "charset" in answer.json()["error"]
+        assert ask(sink, "/settings", {"alpha": 0.25}, Content_Type="application/json; charset=UTF-8").status == 200
 
     def test_a_long_body_is_refused(self, sink: WebSink) -> None:
         assert ask(sink, "/settings", b" " * 100_000).status == 413
@@ -256,8 +285,19 @@ class TestToken:
         first = ask(sink, f"{path}&view=2")
         assert (first.status, first.headers["Location"]) == (303, "/?view=2")
         cookie = first.headers["Set-Cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and f"gcpp_edge_{port_of(sink)}=" in cookie
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and f"gcpp_edge_{port_of(sink)}=" in cookie
         assert ask(sink, "/", Cookie=cookie.partition(";")[0]).status == 200
+
+    def test_the_cookie_of_a_foreign_page_s_visitor_changes_nothing(
+        self, open_sink: Callable[..., WebSink], stream: Any
+    ) -> None:
+        sink = open_sink(token=TOKEN)
+        of_browser = {"Cookie": f"gcpp_edge_{port_of(sink)}={TOKEN}", "Sec_Fetch_Site": "cross-site"}
+        followed = ask(sink, "/", Sec_Fetch_Mode="navigate", **of_browser)  # a link in a chat, and its redirect
+        assert followed.status == 200
+        sent = ask(sink, "/settings", {"alpha": 1}, Sec_Fetch_Mode="navigate", **of_browser)
+        posted = ask(sink, "/settings", {"alpha": 1}, Cookie=of_browser["Cookie"], Origin="http://evil.example")
+        assert sent.status == posted.status == 403 and stream.changes == []
 
     @pytest.mark.parametrize(
         "path", ["/", "/page/style.css", "/stream.mjpg", "/records", "/settings", "/metrics", "/no"]

@@ -217,18 +217,26 @@ def test_there_is_room_for_so_many_viewers(sink: WebSink, watch: Any, monkeypatc
     assert b"503" in refused.status
 
 
-def test_a_frame_that_cannot_be_drawn_is_told_once_and_skipped(
+def test_frames_that_cannot_be_drawn_are_told_once_for_each_run_and_skipped(
     sink: WebSink, stream: Any, watch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    viewer = watch()
-    for _ in range(2):
+    viewer, newest = watch(), sink._site.newest
+
+    def write_broken() -> int:
         broken = stream.result()
         monkeypatch.setattr(broken, "jpeg", lambda quality: (_ for _ in ()).throw(FrameError("no such frame")))
         sink.write(broken)
-        until(lambda: sink._site.journal.last >= 1)
-    good = write_one(sink, stream)
-    assert viewer.part()[1] == good.jpeg(80)
-    until(lambda: "no such frame" in sink._site.journal.after(0)[0]["text"])
+        until(lambda: newest._undrawable == newest.number > 0 and newest.result is broken)
+        return int(broken.capture.id)
+
+    told = []
+    for run in range(2):
+        told += [write_broken() for _ in range(3)][:1]
+        good = write_one(sink, stream)
+        assert viewer.part()[1] == good.jpeg(80)
+        assert newest.encodes == run + 1  # what was not drawn does not count
+    entries = [one["text"] for one in sink._site.journal.after(0)]
+    assert entries == [f"frame {number} cannot be drawn: no such frame" for number in told]
 
 
 class TestClosing:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from gcpp_edge.errors import SinkError
+from gcpp_edge.pipeline.plain_json import json_text
 from gcpp_edge.pipeline.result import Result
 from gcpp_edge.pipeline.sink import Control
 from gcpp_edge.pipeline.sinks.folders import make_parent
@@ -23,25 +19,6 @@ def opened(uri: Uri, control: Control) -> JsonLines:
     """A file of records; "-" is standard output. Raises SinkError where it cannot be written."""
     uri.require_options(())
     return JsonLines(uri.shown, None if uri.place == "-" else Path(uri.place))
-
-
-def json_line(record: dict[str, Any]) -> bytes:
-    """The record as one line of strict JSON, in ASCII: what is not a finite number becomes null."""
-    return json.dumps(_plain(record), allow_nan=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, (np.generic, np.ndarray)):
-        return _plain(value.tolist())
-    if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return value
 
 
 class JsonLines:
@@ -73,7 +50,7 @@ class JsonLines:
         """Raises SinkError where the disk is full, or nobody reads standard output any more."""
         if self._file is None:
             raise SinkError(f"{self.name}: is closed.")
-        line = json_line(result.record())
+        line = f"{json_text(result.record())}\n".encode()
         try:
             if self._is_regular and not self._count:
                 os.ftruncate(self._file, 0)
