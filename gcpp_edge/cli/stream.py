@@ -134,7 +134,7 @@ def stream(
                 terminal.remark(f"live page: {address}")
         with _signals(running):
             _watch(running, console)
-        report = running.run()
+            report = running.run()
     if as_json:
         terminal.print_json({"model": model, "source": running.name, "policy": running.policy} | report.as_dict())
     else:

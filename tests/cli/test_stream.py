@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -265,6 +266,26 @@ def test_a_signal_ends_the_stream_with_files_that_can_be_opened(
     assert adds_up(report) and report["under_way"] == 0
     assert len(records_of(records)) == report["sinks"][f"jsonl://{records}"]["written"]
     assert len(frames_of(video)) > 10
+
+
+def test_a_signal_while_files_are_finished_does_not_lose_them(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gcpp_edge.pipeline.sinks.video import Video
+
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    finish = Video.close
+
+    def close(video: Video) -> None:
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        time.sleep(0.5)
+        finish(video)
+
+    monkeypatch.setattr(Video, "close", close)
+    done = run("stream", folder / "map.onnx", "test://?frames=5&live=0&width=160&height=120", tmp_path / "out.avi")
+    assert done.status == 0, done.err
+    assert len(frames_of(tmp_path / "out.avi")) == 5
 
 
 @pytest.mark.parametrize("name", ["prose.mp4", "nope.mp4"])
