@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from gcpp_edge.cli import terminal
 from gcpp_edge.cli.explain import METHOD_HELP, target_of
-from gcpp_edge.errors import InputError
+from gcpp_edge.errors import GcppError, InputError
 
 if TYPE_CHECKING:
     from gcpp_edge.pipeline.counters import Report
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from gcpp_edge.pipeline.stream import Stream
 
 TOKEN_VARIABLE = "GCPP_EDGE_TOKEN"
+LEAST_FPS = 0.001  # that --max-fps may ask for
 STATUS_S = 0.25  # between two looks at the counters
 
 
 def stream(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="An explained model, as `gcpp-edge export` writes it.")],
     source: Annotated[
         str,
@@ -68,8 +71,12 @@ def stream(
         typer.Option(help="Tell when this holds, such as 'probability<0.4' or 'spread>0.6 after 5'. May be repeated."),
     ] = None,
     loop: Annotated[int, typer.Option(min=0, help="How often a video or folder is played; 0: for ever.")] = 1,
-    duration: Annotated[float, typer.Option(min=0, help="End after so many seconds; 0: never.")] = 0.0,
-    headless: Annotated[bool, typer.Option("--headless", help="Leave display:// out.")] = False,
+    duration: Annotated[
+        float, typer.Option(min=0, help="End after so many seconds, of a file by its own time; 0: never.")
+    ] = 0.0,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Leave display:// out, as if it were not named.")
+    ] = False,
     host: Annotated[
         str | None, typer.Option(help="Let the live page listen here, such as 0.0.0.0; it then asks for a token.")
     ] = None,
@@ -96,13 +103,22 @@ def stream(
       gcpp-edge stream model.onnx test:// http://127.0.0.1:8080 --duration 60
 
     Addresses take options, as in 'v4l2://0?width=1280&height=720&fps=30'. The exit status is 2 where an output broke.
+    The summary is printed then, too; beside jsonl://- it goes to standard error.
     """
     import gcpp_edge
     from gcpp_edge.pipeline.sinks import open_sink
+    from gcpp_edge.pipeline.uris import parse_uri
 
-    outputs = outputs or []
-    if as_json and "jsonl://-" in outputs:
+    places = [parse_uri(output) for output in outputs or []]
+    if headless and any(place.scheme == "display" for place in places):
+        places = [place for place in places if place.scheme != "display"]
+        terminal.remark("display:// is left out (--headless).")
+    prints_records = any((place.scheme, place.place) == ("jsonl", "-") for place in places)
+    if as_json and prints_records:
         raise InputError("--json and jsonl://- both print to standard output. Choose one.")
+    _require_rate(max_fps)
+    if not any(place.scheme == "http" for place in places):
+        _refuse_options_of_the_page(context)
     console = terminal.remarks()
     monitor = None
     if rule:
@@ -127,19 +143,39 @@ def stream(
             )
         )
         running.change(alpha=overlay_alpha, colormap=colormap)
-        for output in outputs:
-            sink = open_sink(output, running, headless=headless, host=host, token=token)
+        for place in places:
+            sink = open_sink(place, running, host=host, token=token)
             running.add(sink)
             if address := getattr(sink, "address", ""):
                 terminal.remark(f"live page: {address}")
+        failure = None
         with _signals(running):
             _watch(running, console)
-        report = running.run()
+            try:
+                running.run()
+            except GcppError as error:
+                failure = error
+    report = running.report()
     if as_json:
         terminal.print_json({"model": model, "source": running.name, "policy": running.policy} | report.as_dict())
     else:
-        terminal.answers().print(_summary(report))
+        (console if prints_records else terminal.answers()).print(_summary(report))
+    if failure is not None:
+        raise failure
     raise typer.Exit(2 if any(sink.broken for sink in report.sinks.values()) else 0)
+
+
+def _require_rate(max_fps: float) -> None:
+    if max_fps != 0 and not max_fps >= LEAST_FPS:
+        raise InputError(f"--max-fps: expected 0 (as many as come) or at least {LEAST_FPS:g}, found {max_fps:g}.")
+
+
+def _refuse_options_of_the_page(context: typer.Context) -> None:
+    """Raises InputError for what was asked of a live page where there is none. The environment may name a token."""
+    for name in ("host", "token"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{name} is for the live page, and no output is one. Add http://127.0.0.1:8080.")
 
 
 def _say_event(console: Console, event: Event) -> None:
@@ -191,7 +227,7 @@ def _line(running: Stream) -> str:
     parts += [f"{count} {name}" for name, count in _losses(report).items() if count]
     if report.source_state not in ("running", "opening"):
         parts.append(f"source {report.source_state}")
-    return "  ".join(parts).replace("[", "\\[")
+    return escape("  ".join(parts))
 
 
 def _losses(report: Report) -> dict[str, int]:

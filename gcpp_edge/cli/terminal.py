@@ -79,7 +79,7 @@ def facts(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in rows:
-        made.add_row(name, Text(value))
+        made.add_row(Text(name), Text(value))
     return made
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -135,7 +136,6 @@ CASES = (
         "test://?frames=40&live=0&width=160&height=120&format=nv12&cut=20 --smooth 1 --target 1",
         {"explained": 40, "resets": 1},
     ),
-    Case("no window where none is wanted", "test://?frames=5&live=0 display:// --headless", {"explained": 5}),
 )
 
 
@@ -188,6 +188,48 @@ def test_the_summary_is_a_table(run: Run, folder: Path, tmp_path: Path) -> None:
     assert done.status == 0 and "explained" in done.out and "20 written" in done.out and "frame to map" in done.out
 
 
+def test_records_have_standard_output_to_themselves(run: Run, folder: Path) -> None:
+    done = run("stream", folder / "map.onnx", "test://?frames=5&live=0", "jsonl://-")
+    assert done.status == 0 and [json.loads(line)["id"] for line in done.out.splitlines()] == list(range(5))
+    assert "explained" in done.err and "5 written" in done.err
+
+
+def test_a_name_is_never_taken_for_markup(run: Run, folder: Path, tmp_path: Path) -> None:
+    done = run("stream", folder / "map.onnx", "test://?frames=5&live=0", tmp_path / "[/b].jsonl")
+    assert done.status == 0 and "[/b].jsonl" in done.out, done.err
+
+
+def test_without_its_display_a_stream_is_as_if_none_were_named(run: Run, folder: Path, tmp_path: Path) -> None:
+    words = ("test://?frames=5&live=0", f"jsonl://{tmp_path}/out.jsonl", "display://", "--headless", "--json")
+    done = run("stream", folder / "map.onnx", *words)
+    report = json.loads(done.out)
+    assert (done.status, report["policy"], len(report["sinks"])) == (0, "all", 1)
+    assert done.err.splitlines() == ["display:// is left out (--headless)."]
+
+
+@pytest.mark.parametrize("how", ["--json", "--device=cpu"])
+def test_where_every_output_broke_the_report_is_there_all_the_same(run: Run, folder: Path, how: str) -> None:
+    done = run("stream", folder / "map.onnx", "test://?frames=500&live=0", "jsonl:///dev/full", how)
+    assert done.status == 2 and "No space left" in complaints(done.err)[0]
+    assert "Every output" in complaints(done.err)[1] and len(complaints(done.err)) == 2
+    if how == "--json":
+        report = json.loads(done.out)
+        assert "No space left" in report["sinks"]["jsonl:///dev/full"]["broken"] and adds_up(report)
+    else:
+        assert "broken" in done.out
+
+
+def test_a_token_in_the_environment_needs_no_page(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCPP_EDGE_TOKEN", "secret")
+    assert run("stream", folder / "map.onnx", "test://?frames=1&live=0").status == 0
+
+
+def test_a_folder_in_which_no_picture_can_be_read_is_bad_input(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    done = run("stream", folder / "map.onnx", tmp_path)
+    assert done.status == 2 and "none of its 1 pictures can be read" in complaints(done.err)[-1]
+
+
 BAD = {
     "a missing video": ("{videos}/nope.mp4", ("nope.mp4",)),
     "a video that is text": ("{videos}/prose.mp4", ("prose.mp4",)),
@@ -200,6 +242,11 @@ BAD = {
     "a colormap that is none": ("test://?frames=1 --colormap pink", ("pink", "jet")),
     "a rule that is none": ("test://?frames=1 --rule luck>3", ("luck", "probability")),
     "two things on standard output": ("test://?frames=1 jsonl://- --json", ("--json", "jsonl://-")),
+    "the same, written otherwise": ("test://?frames=1 JSONL://- --json", ("--json", "jsonl://-")),
+    "a rate below any": ("test://?frames=1 --max-fps 1e-11", ("--max-fps", "0.001")),
+    "a rate that is none": ("test://?frames=1 --max-fps nan", ("--max-fps",)),
+    "a host without a page": ("test://?frames=1 jsonl://- --host 0.0.0.0", ("--host", "http://")),
+    "a token without a page": ("test://?frames=1 --token secret", ("--token", "http://")),
     "a page for everybody": ("test://?frames=1 http://0.0.0.0:0", ("0.0.0.0", "--host")),
     "a folder that cannot be": ("test://?frames=1 jsonl://{videos}/clip.mp4/x.jsonl", ("clip.mp4",)),
 }
@@ -265,6 +312,26 @@ def test_a_signal_ends_the_stream_with_files_that_can_be_opened(
     assert adds_up(report) and report["under_way"] == 0
     assert len(records_of(records)) == report["sinks"][f"jsonl://{records}"]["written"]
     assert len(frames_of(video)) > 10
+
+
+def test_a_signal_while_files_are_finished_does_not_lose_them(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gcpp_edge.pipeline.sinks.video import Video
+
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    finish = Video.close
+
+    def close(video: Video) -> None:
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        time.sleep(0.5)
+        finish(video)
+
+    monkeypatch.setattr(Video, "close", close)
+    done = run("stream", folder / "map.onnx", "test://?frames=5&live=0&width=160&height=120", tmp_path / "out.avi")
+    assert done.status == 0, done.err
+    assert len(frames_of(tmp_path / "out.avi")) == 5
 
 
 @pytest.mark.parametrize("name", ["prose.mp4", "nope.mp4"])

@@ -213,9 +213,10 @@ def test_pictures_are_repeated(pictures: Path) -> None:
     assert all(endless.read() is not None for _ in range(9))
 
 
-def test_pictures_of_which_none_can_be_read_do_not_go_round_for_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", [0, 1, 2])
+def test_pictures_of_which_none_can_be_read_are_no_source(tmp_path: Path, loop: int) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
-    source = open_source(tmp_path, loop=0)
+    source = open_source(tmp_path, loop=loop)
     with pytest.raises(PictureError):
         source.read()
     with pytest.raises(CaptureError, match="none of its 1 pictures can be read"):

@@ -29,6 +29,14 @@ def test_pairs_bring_their_own_timestamps() -> None:
     assert [(shot.timestamp, shot.format) for shot in iter(source.read, None)] == [(3.0, "gray"), (4.5, "gray")]
 
 
+@pytest.mark.parametrize("stamp", [float("nan"), np.float32("inf"), -float("inf"), 10**400])
+def test_a_timestamp_that_is_no_time_costs_its_frame(stamp: float) -> None:
+    source = source_of([(FRAME, stamp), (FRAME, 2.0)])
+    with pytest.raises(FrameError, match="list: timestamp: expected finite seconds, found"):
+        source.read()
+    assert source.read().timestamp == 2.0
+
+
 def test_a_callable_is_a_camera_and_none_ends_it() -> None:
     left = [FRAME, (FRAME, 7.0)]
     source = source_of(lambda: left.pop() if left else None)

@@ -113,12 +113,6 @@ def test_names_of_any_letters_are_taken(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_headless_leaves_a_display_out() -> None:
-    sink = open_sink("display://", FakeControl(), headless=True)
-    sink.write(make_result())
-    sink.close()
-
-
 def test_the_live_page_is_handed_host_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
     page = ModuleType("gcpp_edge.web.sink")
     given: list[Any] = []

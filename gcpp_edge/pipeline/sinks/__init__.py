@@ -35,21 +35,17 @@ _SUFFIXES = {
 }
 
 
-def open_sink(
-    uri: str, control: Control, *, headless: bool = False, host: str | None = None, token: str | None = None
-) -> Sink:
+def open_sink(uri: str | Uri, control: Control, *, host: str | None = None, token: str | None = None) -> Sink:
     """What the address names, opened as far as it can be without a frame: what is missing here is said now.
 
-    headless: a display is left out; what takes its place throws results away. host, token: of the live page.
+    host, token: of the live page.
     Raises InputError for an address that names no sink, SinkError for one that cannot be opened,
     MissingDependencyError.
     """
-    address = parse_uri(uri)
+    address = uri if isinstance(uri, Uri) else parse_uri(uri)
     if address.scheme == "http":
         web = import_module("gcpp_edge.web.sink")
         return cast("Sink", web.open_web_sink(address, control, host, token))
-    if address.scheme == "display" and headless:
-        return sink_of(lambda result: None, address.shown)
     opened = cast("Callable[[Uri, Control], Sink]", import_module(f"{__name__}.{_module_of(address)}").opened)
     return opened(address, control)
 

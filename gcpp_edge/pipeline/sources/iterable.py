@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from math import inf, isfinite
 from numbers import Real
 from typing import Any
 
@@ -16,8 +17,8 @@ def source_of(given: Any, *, format: str = "bgr") -> Source:
     """The source that this object is.
 
     An iterable ends where it ends. A callable is called for each frame, is taken for a camera, and ends with None. Each
-    frame needs an array of its own, since others are explained while it is made. Without a timestamp it gets Unix time.
-    Raises InputError for anything else.
+    frame needs an array of its own, since others are explained while it is made. Without a timestamp it gets Unix time;
+    one whose timestamp is not finite is unreadable. Raises InputError for anything else.
     """
     if format not in FORMATS:
         raise FrameError(f"Unknown frame format {format!r}. Known: {', '.join(FORMATS)}.")
@@ -53,8 +54,18 @@ class _FromPython:
             return None
         arrived = time.monotonic()
         if isinstance(item, tuple) and len(item) == 2 and isinstance(item[1], Real):
-            return Shot(item[0], self._format, float(item[1]), arrived)
+            return Shot(item[0], self._format, self._seconds(item[1]), arrived)
         return Shot(item, self._format, time.time(), arrived)
+
+    def _seconds(self, stamp: Real) -> float:
+        """Raises FrameError for what is no time: a video could not place the frame."""
+        try:
+            seconds = float(stamp)
+        except OverflowError:
+            seconds = inf
+        if not isfinite(seconds):
+            raise FrameError(f"{self.name}: timestamp: expected finite seconds, found {seconds}.")
+        return seconds
 
     def close(self) -> None:
         """Ends a generator, so that what it holds is let go."""

@@ -30,11 +30,11 @@ class Pictures:
 
     def read(self) -> Shot | None:
         """The next picture; None after the last of the last time."""
-        if self._number == self._left:
-            return None
         number, index = self._number, self._number % len(self._paths)
         if number and not index and not self._readable:
             raise CaptureError(f"{self.name}: none of its {len(self._paths)} pictures can be read.")
+        if number == self._left:
+            return None
         self._number += 1
         pixels = read_picture(self._paths[index])
         self._readable = True
