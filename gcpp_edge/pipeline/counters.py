@@ -59,11 +59,11 @@ class Report:
     captured = explained + carried + stale + skipped + failed + under_way.
 
     captured: frames that the source gave. explained: with a map of their own. carried: with an earlier frame's map
-    (every). stale: dropped for a newer one (policy latest). skipped: left out to keep to a rate (max_fps), or left
-    when the stream was stopped. failed: the explainer refused them. under_way: not done yet.
-    unreadable: frames that the source could not read, which have no id. reconnects: times that the source was lost and
-    found again. stalls: times that nothing came for longer than expected. resets: times that smoothing began anew.
-    seconds: since the first frame. fps: frames a second that got a map, over the latest seconds.
+    (every). stale: dropped for a newer one (policy latest). skipped: left out to keep to a rate (max_fps), left when
+    the stream was stopped, or of a clip that was not complete. failed: the explainer refused them. under_way: not
+    done yet. unreadable: frames that the source could not read, which have no id. reconnects: times that the source
+    was lost and found again. stalls: times that nothing came for longer than expected. resets: times that smoothing
+    began anew. seconds: since the first frame. fps: frames a second that got a map, over the latest seconds.
     """
 
     captured: int = 0

@@ -26,7 +26,7 @@ class Event(NamedTuple):
 class Trouble(NamedTuple):
     """Something that went wrong and was survived, told once for each run of it.
 
-    where: "source", "explain", "monitor", "model", or a sink's name. text: one line.
+    where: "source", "explain", "monitor", "model", "stream", or a sink's name. text: one line.
     """
 
     where: str

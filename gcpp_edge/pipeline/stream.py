@@ -242,10 +242,11 @@ class Stream:
         """Hand a frame over, and go on: its explanation comes as the future's result, with `capture`.
 
         frame: as of a call. timestamp: seconds of any clock, passed on; None for the time now. copy: the stream takes
-        a copy; without, the frame must not change until the future is done. With policy "latest" a frame that has to
-        give way to a newer one has its future cancelled; with "all" this waits while too many are on their way, but not
-        in a future's callback. A frame that is refused has the error in its future. Raises InputError for a timestamp
-        that is no number; StreamError where the stream has a source, has ended, or cannot wait.
+        a copy of a NumPy array; without, and on a GPU, the frame must not change until the future is done. With
+        policy "latest" a frame that has to give way to a newer one has its future cancelled; with "all" this waits
+        while too many are on their way, but not in a future's callback. A frame that is refused has the error in its
+        future. Raises InputError for a timestamp that is no number; StreamError where the stream has a source, has
+        ended, or cannot wait.
         """
         if self._capturing:
             raise StreamError("This stream reads its source. Make one without a source to submit frames to.")
