@@ -107,6 +107,8 @@ def stream(
     """
     import gcpp_edge
     from gcpp_edge.pipeline.sinks import open_sink
+    from gcpp_edge.pipeline.sinks.overwriting import refuse_overwriting
+    from gcpp_edge.pipeline.sources.files import paths_of
     from gcpp_edge.pipeline.uris import parse_uri
 
     places = [parse_uri(output) for output in outputs or []]
@@ -116,6 +118,7 @@ def stream(
     prints_records = any((place.scheme, place.place) == ("jsonl", "-") for place in places)
     if as_json and prints_records:
         raise InputError("--json and jsonl://- both print to standard output. Choose one.")
+    refuse_overwriting([model, *paths_of(parse_uri(source))], places)
     _require_rate(max_fps)
     if not any(place.scheme == "http" for place in places):
         _refuse_options_of_the_page(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -258,6 +259,60 @@ def test_bad_input_is_one_clear_line(run: Run, folder: Path, videos: Path, words
     assert done.status == 2 and not done.out
     lines = complaints(done.err)
     assert len(lines) == 1 and all(part in lines[0] for part in says), done.err
+
+
+OVERWRITING = {
+    "a video": "clip.mp4 clip.mp4",
+    "a video by another way": "clip.mp4 ../{here}/clip.mp4",
+    "a video behind a link": "link.mp4 file://clip.mp4",
+    "what is left of a video": "out.part.avi out.avi",
+    "a video by records": "clip.mp4 jsonl://clip.mp4",
+    "the model": "test://?frames=1 jsonl://map.onnx",
+    "a pattern": "frames/%06d.png frames/%06d.png",
+    "a pattern by a shorter one": "frames/%06d.png?fps=3 frames/%d.png?compression=3",
+    "files of a wildcard": "frames/*1.png frames/%06d.png",
+    "a picture of a pattern": "frames/000001.png frames/%06d.png",
+    "a folder": "frames frames/%06d.png",
+    "a folder by other names": "frames/ frames/overlay%d.jpg",
+    "this folder": ". new.png",
+    "the same records twice": "test://?frames=1 out.jsonl jsonl://{folder}/out.jsonl",
+    "the same pictures twice": "test://?frames=1 new/%d.png new/%06d.png",
+    "a picture of others": "test://?frames=1 new/000007.png new/%06d.png",
+    "standard output twice": "test://?frames=1 jsonl://- jsonl://-",
+}
+
+
+@pytest.fixture
+def precious(folder: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with things to lose."""
+    shutil.copy(folder / "map.onnx", tmp_path)
+    shutil.copy(videos / "clip.mp4", tmp_path)
+    shutil.copy(videos / "clip.avi", tmp_path / "out.part.avi")
+    (tmp_path / "link.mp4").symlink_to("clip.mp4")
+    (tmp_path / "frames").mkdir()
+    for number in range(3):
+        shutil.copy(videos / "pictures" / "0.png", tmp_path / "frames" / f"{number:06d}.png")
+    shutil.copy(videos / "pictures" / "0.png", tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("words", OVERWRITING.values(), ids=OVERWRITING)
+def test_nothing_that_is_read_is_overwritten(run: Run, precious: Path, words: str) -> None:
+    before = contents_of(precious)
+    done = run("stream", "map.onnx", *words.format(here=precious.name, folder=precious).split())
+    assert done.status == 2 and not done.out and "Name another" in complaints(done.err)[0], done.err
+    assert len(complaints(done.err)) == 1 and contents_of(precious) == before
+
+
+def test_outputs_beside_the_input_are_welcome(run: Run, precious: Path) -> None:
+    outputs = ("frames/%06d.jpg", "frames/out.jsonl", "frames/out.avi", "frames/newest.png", "1000.png")
+    assert run("stream", "map.onnx", "frames/%06d.png", *outputs).status == 0
+    assert sorted(path.name for path in (precious / "frames").glob("*.jpg")) == [f"{n:06d}.jpg" for n in range(3)]
 
 
 # as a process of its own, which signals reach

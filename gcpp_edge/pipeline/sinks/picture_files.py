@@ -14,7 +14,7 @@ from gcpp_edge.pipeline.uris import Uri
 
 # name, usual value and range of what a format can be asked for
 _OPTIONS = {".png": ("compression", 1, 0, 9), ".jpg": ("quality", 90, 1, 100)}
-_NUMBER = re.compile(r"%(0?[1-9]\d?)?d")
+NUMBER = re.compile(r"%(0?[1-9]\d?)?d")
 
 
 def opened(uri: Uri, control: Control) -> PictureFiles:
@@ -32,7 +32,7 @@ def opened(uri: Uri, control: Control) -> PictureFiles:
 def require_pattern(uri: Uri) -> None:
     """Raises InputError unless the name has a place for the number of the frame, or none for anything."""
     path = Path(uri.place)
-    if "%" in str(path.parent) or "%" in _NUMBER.sub("", path.name, count=1):
+    if "%" in str(path.parent) or "%" in NUMBER.sub("", path.name, count=1):
         raise InputError(
             f"{uri.shown}: expected one %d or %06d, for the number of the frame, in the file's name and no other %."
         )

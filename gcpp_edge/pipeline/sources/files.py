@@ -14,7 +14,7 @@ from gcpp_edge.errors import CaptureError
 from gcpp_edge.pictures import SUFFIXES
 from gcpp_edge.pipeline.capture import Source
 from gcpp_edge.pipeline.sources.opencv import has_backend, open_capture
-from gcpp_edge.pipeline.sources.pictures import Pictures, is_numbered
+from gcpp_edge.pipeline.sources.pictures import Pictures, found_pictures, is_numbered
 from gcpp_edge.pipeline.sources.video import Video
 from gcpp_edge.pipeline.uris import Uri
 
@@ -26,6 +26,18 @@ def opener(uri: Uri, loop: int) -> Any:
         return partial(Pictures, uri.place, uri.shown, uri.number("fps", 30, 0.001, 1000), loop)
     uri.require_options(())
     return partial(_open_video, uri.place, uri.shown, loop)
+
+
+def paths_of(uri: Uri) -> list[Path]:
+    """What is read for this address: a folder, a file, or the files that fit a pattern; nothing for other kinds."""
+    if uri.scheme != "file":
+        return []
+    if Path(uri.place).exists() or not _is_pictures(uri.place):
+        return [Path(uri.place)]
+    try:
+        return found_pictures(uri.place, uri.shown)
+    except CaptureError:
+        return []
 
 
 def _is_pictures(place: str) -> bool:

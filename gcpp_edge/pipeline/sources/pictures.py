@@ -24,7 +24,7 @@ class Pictures:
 
     def __init__(self, place: str, name: str, fps: float, loop: int) -> None:
         self.name, self.fps = name, fps
-        self._paths = _found(place, name)
+        self._paths = found_pictures(place, name)
         self._left = loop * len(self._paths) if loop else -1
         self._number, self._readable = 0, False
 
@@ -49,7 +49,8 @@ def is_numbered(place: str) -> bool:
     return _NUMBER.search(Path(place).name) is not None
 
 
-def _found(place: str, name: str) -> list[Path]:
+def found_pictures(place: str, name: str) -> list[Path]:
+    """The files, in the order in which they are played. Raises CaptureError where there is none."""
     if is_numbered(place) and not Path(place).exists():
         return _numbered(Path(place), name)
     try:
