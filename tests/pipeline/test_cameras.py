@@ -14,8 +14,8 @@ import pytest
 from fake_opencv import FakeCapture, FakeOpencv
 
 from gcpp_edge.errors import CaptureError, FrameError, InputError, MissingDependencyError
-from gcpp_edge.pipeline.sources import open_source, opener_of
 from gcpp_edge.pipeline.sources import opencv as shared
+from gcpp_edge.pipeline.sources import opener_of
 
 Use = Callable[..., FakeOpencv]
 BGR = np.zeros((480, 640, 3), np.uint8)
@@ -43,7 +43,7 @@ def test_a_csi_camera_is_this_pipeline(address: str, use: Use) -> None:
     is_bgr = "bgr" in address
     pixels = BGR if is_bgr else np.zeros((1080, 1280), np.uint8)
     fake = use(FakeCapture([pixels]))
-    source = open_source(address)
+    source = opener_of(address)()
     assert fake.opened == [(CSI[address], cv2.CAP_GSTREAMER, TIMEOUTS)]
     assert (source.name, source.is_live, source.fps) == (address, True, 30)
     shot = source.read()
@@ -56,7 +56,7 @@ def test_a_csi_camera_is_this_pipeline(address: str, use: Use) -> None:
 
 def test_an_old_gstreamer_is_not_asked_for_time_outs(use: Use) -> None:
     fake = use(FakeCapture([]), version="4.6.0")
-    open_source("csi://0")
+    opener_of("csi://0")()
     assert fake.opened[0][2] == {}
 
 
@@ -86,7 +86,7 @@ PIPELINES = [
 @pytest.mark.parametrize("case", PIPELINES, ids=lambda case: case.text)
 def test_a_pipeline_says_the_format_of_its_frames(case: Pipeline, use: Use) -> None:
     fake = use(FakeCapture(2 * [np.zeros(case.shape, case.dtype)], {"FRAME_HEIGHT": 480}))
-    source = open_source(f"gst://{case.text}")
+    source = opener_of(f"gst://{case.text}")()
     assert fake.opened[0][:2] == (case.text, cv2.CAP_GSTREAMER)
     assert source.is_live == case.is_live
     shot = source.read()
@@ -116,19 +116,19 @@ def test_a_pipeline_that_cannot_give_frames_is_refused(text: str, reason: str) -
 def test_planes_of_an_unsaid_format_are_not_taken_for_grey(use: Use) -> None:
     use(FakeCapture([np.zeros((720, 640), np.uint8)], {"FRAME_HEIGHT": 480}))
     with pytest.raises(CaptureError, match="several planes, whose format the pipeline does not say"):
-        open_source("gst://v4l2src ! appsink").read()
+        opener_of("gst://v4l2src ! appsink")().read()
 
 
 def test_live_can_be_said_of_a_pipeline(use: Use) -> None:
     use(FakeCapture([]))
-    source = open_source("gst://v4l2src num-buffers=9 ! appsink?live=1")
+    source = opener_of("gst://v4l2src num-buffers=9 ! appsink?live=1")()
     assert source.is_live
-    assert open_source("gst://videotestsrc ! appsink?live=0").read() is None
+    assert opener_of("gst://videotestsrc ! appsink?live=0")().read() is None
 
 
 def test_a_pipeline_of_unknown_rate_tells_its_position(use: Use) -> None:
     use(FakeCapture([BGR], {"FPS": 0, "POS_MSEC": 1500}))
-    assert open_source("gst://filesrc location=a ! decodebin ! appsink").read().timestamp == 1.5
+    assert opener_of("gst://filesrc location=a ! decodebin ! appsink")().read().timestamp == 1.5
 
 
 LACKING = {
@@ -145,7 +145,7 @@ LACKING = {
 def test_what_this_opencv_lacks_is_said_with_what_to_install(address: str, use: Use) -> None:
     fake = use(None, "")
     with pytest.raises(MissingDependencyError) as caught:
-        open_source(address)
+        opener_of(address)()
     text = str(caught.value)
     assert LACKING[address] in text and "install" in text and "geheim" not in text and "\n" not in text
     assert fake.opened == []
@@ -153,7 +153,7 @@ def test_what_this_opencv_lacks_is_said_with_what_to_install(address: str, use: 
 
 def test_rtsp_goes_through_ffmpeg_with_time_outs_and_one_thread(use: Use) -> None:
     fake = use(FakeCapture([BGR]))
-    source = open_source("rtsp://u:geheim@cam:554/a?channel=1&subtype=0")
+    source = opener_of("rtsp://u:geheim@cam:554/a?channel=1&subtype=0")()
     assert fake.opened == [
         ("rtsp://u:geheim@cam:554/a?channel=1&subtype=0", cv2.CAP_FFMPEG, TIMEOUTS | {"N_THREADS": 1})
     ]
@@ -182,7 +182,7 @@ RTSP_BY_GSTREAMER = (
 )
 def test_rtsp_goes_through_gstreamer_where_asked_for_or_alone(address: str, backends: str, use: Use) -> None:
     fake = use(FakeCapture([BGR]), backends)
-    source = open_source(address)
+    source = opener_of(address)()
     assert fake.opened == [(RTSP_BY_GSTREAMER, cv2.CAP_GSTREAMER, TIMEOUTS)]
     assert "geheim" not in source.name and source.read().format == "bgr"
 
@@ -196,7 +196,7 @@ def test_a_camera_that_cannot_be_opened_is_one_line_without_the_password(use: Us
     ):
         use(None)
         with pytest.raises(CaptureError) as caught:
-            open_source(address)
+            opener_of(address)()
         assert "geheim" not in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -206,7 +206,7 @@ def test_a_frame_that_cannot_be_decoded_is_a_frame_error_until_none_comes_for_lo
     broken = cv2.error("broken")
     broken.err = "it is broken"
     use(FakeCapture([BGR, None, broken, BGR, None]))
-    source = open_source("rtsp://cam/a")
+    source = opener_of("rtsp://cam/a")()
     assert source.read() is not None
     for reason in ("cannot decode", r"cannot decode \(it is broken\)"):
         with pytest.raises(FrameError, match=reason):
@@ -221,7 +221,7 @@ def test_a_frame_that_cannot_be_decoded_is_a_frame_error_until_none_comes_for_lo
 def test_a_frame_of_a_shape_that_the_format_has_not_is_refused(use: Use) -> None:
     use(FakeCapture([np.zeros((5, 5), np.uint8)]))
     with pytest.raises(FrameError, match="csi://0: expected an nv12 frame"):
-        open_source("csi://0").read()
+        opener_of("csi://0")().read()
 
 
 @pytest.mark.parametrize(

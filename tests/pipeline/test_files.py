@@ -11,13 +11,13 @@ import pytest
 from gcpp_edge.errors import CaptureError, FrameError, GcppError, InputError, PictureError
 from gcpp_edge.pictures import write_png
 from gcpp_edge.pipeline.capture import Shot, Source
-from gcpp_edge.pipeline.sources import open_source, opener_of
+from gcpp_edge.pipeline.sources import opener_of
 
 FRAMES, CUT, FPS = 50, 25, 25
 
 
 def scene(width: int = 160, height: int = 120) -> Source:
-    return open_source(f"test://?live=0&width={width}&height={height}&cut={CUT}&frames={FRAMES}")
+    return opener_of(f"test://?live=0&width={width}&height={height}&cut={CUT}&frames={FRAMES}")()
 
 
 def write_video(path: Path, codec: str, frames: int = FRAMES) -> Path:
@@ -40,7 +40,7 @@ CONTAINERS = {"clip.mp4": "mp4v", "clip.avi": "MJPG"}
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_video_gives_every_frame_with_its_position(name: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, CONTAINERS[name])
-    source = open_source(path)
+    source = opener_of(path)()
     assert (source.name, source.is_live, source.fps) == (str(path), False, FPS)
     shots = shots_of(source)
     assert source.read() is None and source.remark == ""
@@ -58,20 +58,20 @@ def test_a_video_gives_every_frame_with_its_position(name: str, tmp_path: Path) 
 def test_a_uri_and_a_path_are_the_same_file(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a file: 50%.avi", "MJPG", 3)
     for address in (path, str(path), f"file://{path}"):
-        assert len(shots_of(open_source(address))) == 3
+        assert len(shots_of(opener_of(address)())) == 3
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_video_is_played_as_often_as_was_asked_for_and_time_goes_on(name: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, CONTAINERS[name], 10)
-    shots = shots_of(open_source(path, loop=3))
+    shots = shots_of(opener_of(path, loop=3)())
     assert len(shots) == 30
     np.testing.assert_allclose(np.diff([shot.timestamp for shot in shots]), 1 / FPS, atol=1e-3)
     np.testing.assert_array_equal(shots[0].pixels, shots[20].pixels)
 
 
 def test_a_video_is_played_for_ever(tmp_path: Path) -> None:
-    source = open_source(write_video(tmp_path / "clip.avi", "MJPG", 3), loop=0)
+    source = opener_of(write_video(tmp_path / "clip.avi", "MJPG", 3), loop=0)()
     assert all(source.read() is not None for _ in range(20))
     source.close()
 
@@ -80,7 +80,7 @@ def test_a_truncated_tail_ends_the_video_and_is_remarked(tmp_path: Path) -> None
     path = write_video(tmp_path / "clip.avi", "MJPG")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 3 // 5])
-    source = open_source(path)
+    source = opener_of(path)()
     shots = shots_of(source)
     assert FRAMES // 3 < len(shots) < FRAMES
     assert source.remark == f"{path}: it ends after {len(shots)} of {FRAMES} frames; the rest is missing or damaged."
@@ -92,7 +92,7 @@ def test_damage_inside_a_video_costs_frames_and_no_more(tmp_path: Path) -> None:
     middle = len(content) // 2
     content[middle : middle + 3000] = bytes(3000)
     path.write_bytes(content)
-    source, good, bad = open_source(path), 0, 0
+    source, good, bad = opener_of(path)(), 0, 0
     while True:
         try:
             shot = source.read()
@@ -135,7 +135,7 @@ REFUSED = {
 def test_what_cannot_be_read_is_refused_when_it_is_opened(name: str, tmp_path: Path) -> None:
     path = spoilt(tmp_path, name)
     with pytest.raises(CaptureError) as caught:
-        open_source(path)
+        opener_of(path)()
     assert str(path) in str(caught.value) and REFUSED[name] in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -147,15 +147,15 @@ def test_an_empty_folder_a_device_and_a_bare_number_are_refused(tmp_path: Path) 
         ("0", "A camera is v4l2://0"),
     ):
         with pytest.raises(CaptureError, match=reason):
-            open_source(address)
+            opener_of(address)()
 
 
 def test_what_opencv_and_ffmpeg_say_does_not_reach_the_terminal(tmp_path: Path) -> None:
     path = spoilt(tmp_path, "without index.mp4")
     code = (
         "from gcpp_edge.errors import CaptureError\n"
-        "from gcpp_edge.pipeline.sources import open_source\n"
-        f"try: open_source({str(path)!r})\n"
+        "from gcpp_edge.pipeline.sources import opener_of\n"
+        f"try: opener_of({str(path)!r})()\n"
         "except CaptureError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -175,7 +175,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("pattern", ["", "/", "/*.png", "/0000??.png", "/%06d.png", "/%d.png"])
 def test_pictures_come_in_order_and_a_damaged_one_is_left_out(pictures: Path, pattern: str) -> None:
-    source = open_source(f"{pictures}{pattern}")
+    source = opener_of(f"{pictures}{pattern}")()
     assert not source.is_live and source.fps == 30
     shades, sizes, times, refused = [], set(), [], []
     while True:
@@ -199,24 +199,24 @@ def test_numbered_pictures_are_ordered_by_number_and_may_have_gaps(tmp_path: Pat
     for number in (9, 10, 2, 100):
         write_png(tmp_path / f"shot{number}.png", np.full((4, 4, 3), number, np.uint8))
     write_png(tmp_path / "shot.png", np.zeros((4, 4, 3), np.uint8))
-    shots = shots_of(open_source(f"file://{tmp_path}/shot%d.png?fps=2"))
+    shots = shots_of(opener_of(f"file://{tmp_path}/shot%d.png?fps=2")())
     assert [int(shot.pixels[0, 0, 0]) for shot in shots] == [2, 9, 10, 100]
     assert [shot.timestamp for shot in shots] == [0, 0.5, 1, 1.5]
 
 
 def test_pictures_are_repeated(pictures: Path) -> None:
     address = f"{pictures}/00000[12].png"
-    shots = shots_of(open_source(address, loop=2))
+    shots = shots_of(opener_of(address, loop=2)())
     assert [int(shot.pixels[0, 0, 0]) for shot in shots] == [10, 20, 10, 20]
     assert [shot.timestamp * 30 for shot in shots] == pytest.approx([0, 1, 2, 3])
-    endless = open_source(address, loop=0)
+    endless = opener_of(address, loop=0)()
     assert all(endless.read() is not None for _ in range(9))
 
 
 @pytest.mark.parametrize("loop", [0, 1, 2])
 def test_pictures_of_which_none_can_be_read_are_no_source(tmp_path: Path, loop: int) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
-    source = open_source(tmp_path, loop=loop)
+    source = opener_of(tmp_path, loop=loop)()
     with pytest.raises(PictureError):
         source.read()
     with pytest.raises(CaptureError, match="none of its 1 pictures can be read"):
@@ -239,4 +239,4 @@ def test_a_bad_address_is_refused_before_anything_is_opened(address: str, reason
 
 def test_loop_is_a_count() -> None:
     with pytest.raises(GcppError, match="loop: expected 0"):
-        open_source("clip.mp4", loop=-1)
+        opener_of("clip.mp4", loop=-1)()

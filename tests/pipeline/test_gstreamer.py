@@ -24,11 +24,11 @@ if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER): sys.exit("its OpenCV 
 _READ = """
 import json, sys
 from gcpp_edge.errors import GcppError
-from gcpp_edge.pipeline.sources import open_source
+from gcpp_edge.pipeline.sources import opener_of
 
 def read(address):
     try:
-        source = open_source(address)
+        source = opener_of(address)()
         shots = list(iter(source.read, None))
         source.close()
     except GcppError as error:

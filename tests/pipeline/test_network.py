@@ -17,7 +17,7 @@ import pytest
 
 from gcpp_edge.errors import CaptureError
 from gcpp_edge.pipeline.capture import Shot
-from gcpp_edge.pipeline.sources import network, open_source
+from gcpp_edge.pipeline.sources import network, opener_of
 from gcpp_edge.pipeline.sources import opencv as shared
 
 FRAMES = 12
@@ -101,7 +101,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_mjpeg_camera_gives_its_pictures_and_is_lost_at_the_end(server: str) -> None:
-    source = open_source(f"http://u:geheim@{server}/mjpeg?quality=3")
+    source = opener_of(f"http://u:geheim@{server}/mjpeg?quality=3")()
     assert source.is_live and source.name == f"http://u:***@{server}/mjpeg?quality=3"
     shots: list[Shot] = []
     with pytest.raises(CaptureError) as caught:
@@ -118,7 +118,7 @@ def test_an_mjpeg_camera_gives_its_pictures_and_is_lost_at_the_end(server: str) 
 
 
 def test_a_camera_that_falls_silent_is_lost_in_time(server: str, impatient: None) -> None:
-    source, began = open_source(f"http://{server}/stalls"), time.monotonic()
+    source, began = opener_of(f"http://{server}/stalls")(), time.monotonic()
     with pytest.raises(CaptureError, match="no frame comes any more"):
         while source.read() is not None:
             began = time.monotonic()
@@ -131,7 +131,7 @@ def test_a_video_file_at_an_address_is_played_whole(server: str, tmp_path: Path)
     for shade in SHADES:
         writer.write(np.full((48, 64, 3), shade, np.uint8))
     writer.release()
-    source = open_source(f"http://{server}/clip.mp4", loop=2)
+    source = opener_of(f"http://{server}/clip.mp4", loop=2)()
     assert (source.is_live, source.fps) == (False, 20)
     shots = list(iter(source.read, None))
     assert len(shots) == 2 * FRAMES
@@ -142,7 +142,7 @@ def test_a_video_file_at_an_address_is_played_whole(server: str, tmp_path: Path)
 def test_a_server_that_never_answers_is_given_up_in_time(scheme: str, mute: int, impatient: None) -> None:
     began = time.monotonic()
     with pytest.raises(CaptureError) as caught:
-        open_source(f"{scheme}://u:geheim@127.0.0.1:{mute}/a")
+        opener_of(f"{scheme}://u:geheim@127.0.0.1:{mute}/a")()
     assert time.monotonic() - began < 10
     assert "no answer within" in str(caught.value) and "geheim" not in str(caught.value)
 
@@ -150,7 +150,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(scheme: str, mute: int,
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "https"])
 def test_a_port_that_refuses_is_told_at_once(scheme: str, closed_port: int) -> None:
     with pytest.raises(CaptureError) as caught:
-        open_source(f"{scheme}://u:geheim@127.0.0.1:{closed_port}/a")
+        opener_of(f"{scheme}://u:geheim@127.0.0.1:{closed_port}/a")()
     assert str(caught.value) == (
         f"{scheme}://u:***@127.0.0.1:{closed_port}/a: cannot be opened (it is not there, or refuses). "
         "Check the address, user and password."
@@ -159,15 +159,15 @@ def test_a_port_that_refuses_is_told_at_once(scheme: str, closed_port: int) -> N
 
 def test_a_missing_page_is_told(server: str) -> None:
     with pytest.raises(CaptureError, match="cannot be opened"):
-        open_source(f"http://{server}/nothing")
+        opener_of(f"http://{server}/nothing")()
 
 
 def test_no_library_shows_the_password(closed_port: int) -> None:
     code = (
         "from gcpp_edge.errors import CaptureError\n"
-        "from gcpp_edge.pipeline.sources import open_source\n"
+        "from gcpp_edge.pipeline.sources import opener_of\n"
         "for scheme in ('rtsp', 'http'):\n"
-        f"    try: open_source(scheme + '://user:geheim@127.0.0.1:{closed_port}/a')\n"
+        f"    try: opener_of(scheme + '://user:geheim@127.0.0.1:{closed_port}/a')()\n"
         "    except CaptureError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,13 +8,13 @@ import pytest
 from gcpp_edge.errors import CaptureError, FrameError, InputError
 from gcpp_edge.frames import FORMATS, frame_fits
 from gcpp_edge.pipeline.capture import Shot
-from gcpp_edge.pipeline.sources import open_source, opener_of
+from gcpp_edge.pipeline.sources import opener_of
 
 SMALL = "test://?live=0&width=64&height=48"
 
 
 def shots_of(address: str) -> list[Shot]:
-    source = open_source(address)
+    source = opener_of(address)()
     return list(iter(source.read, None))
 
 
@@ -59,7 +59,7 @@ def test_frames_follow_from_their_number() -> None:
 
 
 def test_the_frames_are_the_receivers() -> None:
-    source, other = open_source(f"{SMALL}&frames=4"), open_source(f"{SMALL}&frames=4")
+    source, other = opener_of(f"{SMALL}&frames=4")(), opener_of(f"{SMALL}&frames=4")()
     for _ in range(4):
         shot, untouched = source.read(), other.read()
         np.testing.assert_array_equal(shot.pixels, untouched.pixels)
@@ -74,7 +74,7 @@ def test_a_cut_changes_more_than_any_movement() -> None:
 
 
 def test_a_live_scene_keeps_its_pace_and_has_unix_time() -> None:
-    source = open_source("test://?width=64&height=48&fps=50&frames=11")
+    source = opener_of("test://?width=64&height=48&fps=50&frames=11")()
     assert (source.is_live, source.fps, source.name) == (True, 50, "test://?width=64&height=48&fps=50&frames=11")
     began, shots = time.monotonic(), []
     while (shot := source.read()) is not None:
@@ -85,7 +85,7 @@ def test_a_live_scene_keeps_its_pace_and_has_unix_time() -> None:
 
 
 def test_a_live_scene_gives_no_frames_of_before_after_a_pause() -> None:
-    source = open_source("test://?width=64&height=48&fps=20&frames=40")
+    source = opener_of("test://?width=64&height=48&fps=20&frames=40")()
     source.read()
     time.sleep(0.5)
     began = time.monotonic()
@@ -109,7 +109,7 @@ def test_a_camera_that_vanishes_does_so_once_and_goes_on_where_it_was() -> None:
 
 
 def test_a_bad_frame_is_refused_and_the_next_is_good() -> None:
-    source = open_source(f"{SMALL}&frames=4&bad_at=1")
+    source = opener_of(f"{SMALL}&frames=4&bad_at=1")()
     assert source.read().timestamp == 0
     with pytest.raises(FrameError, match="frame 1 is unusable"):
         source.read()
@@ -117,7 +117,7 @@ def test_a_bad_frame_is_refused_and_the_next_is_good() -> None:
 
 
 def test_a_stall_lasts_as_long_as_was_asked_for() -> None:
-    source = open_source(f"{SMALL}&frames=3&stall_at=1&stall_s=0.2")
+    source = opener_of(f"{SMALL}&frames=3&stall_at=1&stall_s=0.2")()
     source.read()
     began = time.monotonic()
     source.read()

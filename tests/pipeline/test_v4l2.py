@@ -16,7 +16,7 @@ import pytest
 from fake_opencv import FakeCapture, FakeOpencv
 
 from gcpp_edge.errors import CaptureError, FrameError, InputError
-from gcpp_edge.pipeline.sources import open_source, opener_of
+from gcpp_edge.pipeline.sources import opener_of
 from gcpp_edge.pipeline.sources import v4l2 as v4l2_module
 
 Use = Callable[..., FakeOpencv]
@@ -65,7 +65,7 @@ RAW = [
 def test_grey_and_nv12_come_raw_in_their_shape(case: Raw, device: str, use: Use) -> None:
     pixels = np.arange(np.prod(case.as_given)).astype(case.dtype).reshape(case.as_given)
     fake = use(FakeCapture([pixels], {"FRAME_WIDTH": 6, "FRAME_HEIGHT": 4}))
-    shot = open_source(f"v4l2://{device}?fourcc={case.fourcc.lower()}").read()
+    shot = opener_of(f"v4l2://{device}?fourcc={case.fourcc.lower()}")().read()
     assert fake.capture.asked["CONVERT_RGB"] == 0
     assert (shot.format, shot.pixels.shape) == (case.format, case.shape)
     assert shot.pixels.dtype == (np.uint16 if case.format == "gray16" else np.uint8)
@@ -75,18 +75,18 @@ def test_grey_and_nv12_come_raw_in_their_shape(case: Raw, device: str, use: Use)
 def test_a_raw_frame_with_too_few_bytes_is_refused(device: str, use: Use) -> None:
     use(FakeCapture([np.zeros((4, 5), np.uint8)], {"FRAME_WIDTH": 6, "FRAME_HEIGHT": 4}))
     with pytest.raises(FrameError, match="a frame of 20 bytes, where gray of 6 x 4 has 24"):
-        open_source(f"v4l2://{device}?fourcc=GREY").read()
+        opener_of(f"v4l2://{device}?fourcc=GREY")().read()
 
 
 def test_a_grey_camera_comes_raw_without_being_asked(device: str, use: Use) -> None:
     properties = {"FOURCC": fourcc("GREY"), "FRAME_WIDTH": 6, "FRAME_HEIGHT": 4}
     use(FakeCapture([np.zeros((4, 6), np.uint8)], properties))
-    assert open_source(f"v4l2://{device}").read().format == "gray"
+    assert opener_of(f"v4l2://{device}")().read().format == "gray"
 
 
 def test_other_cameras_give_bgr_of_what_was_asked_for(device: str, use: Use) -> None:
     fake = use(FakeCapture([BGR]))
-    source = open_source(f"v4l2://{device}?width=1280&height=720&fps=15&fourcc=MJPG")
+    source = opener_of(f"v4l2://{device}?width=1280&height=720&fps=15&fourcc=MJPG")()
     assert fake.opened == [(device, cv2.CAP_V4L2, {})]
     wished = {"FOURCC": fourcc("MJPG"), "FRAME_WIDTH": 1280, "FRAME_HEIGHT": 720, "FPS": 15, "BUFFERSIZE": 1}
     assert fake.capture.asked == wished
@@ -99,7 +99,7 @@ def test_other_cameras_give_bgr_of_what_was_asked_for(device: str, use: Use) -> 
 def test_the_drivers_clock_says_when_a_frame_arrived(device: str, use: Use) -> None:
     taken = time.monotonic() - 0.04
     use(FakeCapture([BGR], {"POS_MSEC": 1000 * taken}))
-    shot = open_source(f"v4l2://{device}").read()
+    shot = opener_of(f"v4l2://{device}")().read()
     assert shot.arrived == pytest.approx(taken, abs=1e-6)
     assert shot.timestamp == pytest.approx(time.time() - (time.monotonic() - taken), abs=0.005)
 
@@ -108,7 +108,7 @@ def test_the_drivers_clock_says_when_a_frame_arrived(device: str, use: Use) -> N
 def test_a_driver_with_another_clock_is_not_believed(milliseconds: float, device: str, use: Use) -> None:
     use(FakeCapture([BGR], {"POS_MSEC": milliseconds}))
     before = time.monotonic()
-    shot = open_source(f"v4l2://{device}").read()
+    shot = opener_of(f"v4l2://{device}")().read()
     assert before <= shot.arrived <= time.monotonic()
     assert shot.timestamp == pytest.approx(time.time(), abs=0.5)
 
@@ -116,19 +116,19 @@ def test_a_driver_with_another_clock_is_not_believed(milliseconds: float, device
 def test_a_camera_that_gives_another_fourcc_is_refused_and_let_go(device: str, use: Use) -> None:
     fake = use(FakeCapture([], {"FOURCC": fourcc("YUYV")}, fixed=("FOURCC",)))
     with pytest.raises(CaptureError, match="it gives YUYV, not NV12"):
-        open_source(f"v4l2://{device}?fourcc=NV12")
+        opener_of(f"v4l2://{device}?fourcc=NV12")()
     assert not fake.capture.is_open
 
 
 def test_a_camera_that_is_not_there_or_not_free_is_told(device: str, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
     use(None)
     with pytest.raises(CaptureError, match="v4l2://77: there is no /dev/video77. Cameras here: "):
-        open_source("v4l2://77")
+        opener_of("v4l2://77")()
     with pytest.raises(CaptureError, match="or another program has it"):
-        open_source(f"v4l2://{device}")
+        opener_of(f"v4l2://{device}")()
     monkeypatch.setattr(v4l2_module.os, "access", lambda *_: False)
     with pytest.raises(CaptureError, match="usermod -aG video"):
-        open_source(f"v4l2://{device}")
+        opener_of(f"v4l2://{device}")()
 
 
 @pytest.mark.parametrize(

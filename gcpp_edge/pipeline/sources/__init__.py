@@ -30,15 +30,6 @@ KINDS = {
 Opener = Callable[[], Source]
 
 
-def open_source(uri: str | Path, *, loop: int = 1) -> Source:
-    """The source of frames of this address, open. loop: how often files are played, 0 for ever.
-
-    Raises InputError for an unknown scheme or a bad option, MissingDependencyError where this OpenCV cannot read it,
-    and CaptureError where it cannot be opened.
-    """
-    return opener_of(uri, loop=loop)()
-
-
 def opener_of(source: Any, *, loop: int = 1, format: str = "bgr") -> Opener:
     """What opens a source: an address, or frames from Python (iterable.py), which are of this format.
 
