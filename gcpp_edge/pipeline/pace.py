@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from threading import Event
+from threading import TIMEOUT_MAX, Event
 from time import monotonic
 
 _LATE_S = 1.0  # a file that is read slower than it plays: later than this, its clock is set anew
@@ -27,7 +27,7 @@ class Pace:
         if self._is_live:
             return self._is_due(arrived)
         due = max(self._by_timestamp(timestamp), self._due)
-        stopping.wait(max(0.0, due - monotonic()))
+        stopping.wait(min(max(0.0, due - monotonic()), TIMEOUT_MAX))
         if self._period:
             self._step(monotonic())
         return True

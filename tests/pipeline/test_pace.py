@@ -16,7 +16,7 @@ class Clock(threading.Event):
         self.now = 1000.0
 
     def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
+        assert timeout is not None and timeout <= threading.TIMEOUT_MAX, "an OverflowError of a real one"
         self.now += timeout
         return False
 
@@ -74,3 +74,12 @@ def test_a_pause_of_the_reader_is_not_made_up_for(clock: Clock) -> None:
     before = clock.now
     assert all(pace.admits(number / 25, clock.now, clock) for number in range(1, 26))
     assert clock.now - before == pytest.approx(24 / 25, abs=0.05)
+
+
+@pytest.mark.parametrize(("max_fps", "timestamps"), [(0.0, (0.0, 1e300)), (1e-300, (0.0, 0.1))])
+def test_a_frame_that_is_never_due_is_waited_for_as_long_as_can_be(
+    clock: Clock, max_fps: float, timestamps: tuple[float, float]
+) -> None:
+    pace = Pace(is_live=False, max_fps=max_fps, in_real_time=True)
+    assert all(pace.admits(timestamp, 0.0, clock) for timestamp in timestamps)
+    assert clock.now >= threading.TIMEOUT_MAX
