@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gcpp_edge.pipeline.counters import Report
     from gcpp_edge.pipeline.events import Event
     from gcpp_edge.pipeline.stream import Stream
+    from gcpp_edge.pipeline.uris import Uri
 
 TOKEN_VARIABLE = "GCPP_EDGE_TOKEN"
 LEAST_FPS = 0.001  # that --max-fps may ask for
@@ -111,10 +112,7 @@ def stream(
     from gcpp_edge.pipeline.sources.files import paths_of
     from gcpp_edge.pipeline.uris import parse_uri
 
-    places = [parse_uri(output) for output in outputs or []]
-    if headless and any(place.scheme == "display" for place in places):
-        places = [place for place in places if place.scheme != "display"]
-        terminal.remark("display:// is left out (--headless).")
+    places = _places_of(outputs or [], headless)
     prints_records = any((place.scheme, place.place) == ("jsonl", "-") for place in places)
     if as_json and prints_records:
         raise InputError("--json and jsonl://- both print to standard output. Choose one.")
@@ -166,6 +164,17 @@ def stream(
     if failure is not None:
         raise failure
     raise typer.Exit(2 if any(sink.broken for sink in report.sinks.values()) else 0)
+
+
+def _places_of(outputs: list[str], headless: bool) -> list[Uri]:
+    """Where results go; a display that is not wanted is left out, and that is said."""
+    from gcpp_edge.pipeline.uris import parse_uri
+
+    places = [parse_uri(output) for output in outputs]
+    kept = [place for place in places if not (headless and place.scheme == "display")]
+    if len(kept) < len(places):
+        terminal.remark("display:// is left out (--headless).")
+    return kept
 
 
 def _require_rate(max_fps: float) -> None:
