@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -191,7 +191,8 @@ def _refuse_options_of_the_page(context: typer.Context) -> None:
 
 
 def _say_event(console: Console, event: Event) -> None:
-    console.print(Text(event.text, "yellow" if event.kind == "raised" else "green"), soft_wrap=True)
+    with suppress(SystemExit):  # rich's, where nobody reads standard error any more
+        console.print(Text(event.text, "yellow" if event.kind == "raised" else "green"), soft_wrap=True)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite
 from threading import Event
 from time import monotonic
 
@@ -118,6 +119,8 @@ class Capturing:
         """Reads a frame and hands it on. False at the end."""
         try:
             shot = source.read()
+            if shot and not isfinite(shot.timestamp):
+                raise FrameError(f"{self.name}: a frame with the timestamp {shot.timestamp}, which is no time.")
         except (FrameError, PictureError) as error:
             self._tally.count("unreadable")
             self._tally.tell_once(SOURCE, str(error))

@@ -735,6 +735,14 @@ def test_a_timestamp_that_is_no_time_is_refused(explainer: gcpp_edge.Explainer, 
         stream.submit(picture(0), timestamp)
 
 
+def test_a_source_that_gives_no_time_gives_no_frame(make: Made) -> None:
+    source = Scripted(pictures(3))
+    read = source.read
+    source.read = lambda: shot._replace(timestamp=float("nan")) if (shot := read()) and shot.timestamp else shot  # type: ignore[method-assign]
+    report = run_with(make(source), Keeping())
+    assert (report.captured, report.unreadable) == (1, 2)
+
+
 def test_frames_from_a_callback_are_refused_where_they_would_wait_for_themselves(
     explainer: gcpp_edge.Explainer,
 ) -> None:
