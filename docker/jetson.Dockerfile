@@ -30,7 +30,7 @@ RUN pip download --no-deps --no-binary :all: --no-build-isolation pycuda && tar 
 # This package: nvcc compiles its CUDA kernels here. The parts of the extra `cli` but OpenCV, which is the system's.
 WORKDIR /src
 COPY . .
-RUN pip install --no-cache-dir "$BINDINGS" typer rich "$NUMPY" && pip install --no-cache-dir . && rm -rf /src/build
+RUN pip install --no-cache-dir "$BINDINGS" typer rich aiohttp "$NUMPY" && pip install --no-cache-dir . && rm -rf /src/build
 
 # Engines are built on the board at the first load and kept: mount a volume here.
 ENV GCPP_EDGE_CACHE=/cache

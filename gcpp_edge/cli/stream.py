@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gcpp_edge.pipeline.uris import Uri
 
 TOKEN_VARIABLE = "GCPP_EDGE_TOKEN"
-LEAST_FPS = 0.001  # that --max-fps may ask for
 STATUS_S = 0.25  # between two looks at the counters
 
 
@@ -117,7 +116,6 @@ def stream(
     if as_json and prints_records:
         raise InputError("--json and jsonl://- both print to standard output. Choose one.")
     refuse_overwriting([model, *paths_of(parse_uri(source))], places)
-    _require_rate(max_fps)
     if not any(place.scheme == "http" for place in places):
         _refuse_options_of_the_page(context)
     console = terminal.remarks()
@@ -175,11 +173,6 @@ def _places_of(outputs: list[str], headless: bool) -> list[Uri]:
     if len(kept) < len(places):
         terminal.remark("display:// is left out (--headless).")
     return kept
-
-
-def _require_rate(max_fps: float) -> None:
-    if max_fps != 0 and not max_fps >= LEAST_FPS:
-        raise InputError(f"--max-fps: expected 0 (as many as come) or at least {LEAST_FPS:g}, found {max_fps:g}.")
 
 
 def _refuse_options_of_the_page(context: typer.Context) -> None:
