@@ -99,7 +99,7 @@ class Capturing:
             self._tally.tell(SOURCE, remark)
 
     def _lose(self, loss: _Loss, reason: str) -> None:
-        """Waits before the source is tried again; told where it was there."""
+        """Tells of a loss, if it is a new one, and waits before the source is tried again."""
         if not loss.since:
             loss.since = monotonic()
             self._tally.set_state(LOST)
@@ -108,7 +108,7 @@ class Capturing:
         loss.pause = min(2 * loss.pause, LONGEST_PAUSE_S)
 
     def _find(self, loss: _Loss) -> None:
-        """It gives frames; told where it was lost."""
+        """It gives frames; tells so where it was lost."""
         if loss.since:
             self._tally.count("reconnects")
             self._tally.set_state(RUNNING)

@@ -60,6 +60,8 @@ class Explaining:
         Raises FrameError, RuntimeFailure, DeviceError.
         """
         self._look_at_file()
+        if self._explainer.contract.preprocessing.frames:
+            self._gather(shot)
         found = self._carried(shot, settings)
         is_fresh = found is None
         if found is None:
@@ -86,14 +88,17 @@ class Explaining:
             make = (OVERLAY,) if self._can_be_drawn(settings) else ()
             explain = self._explainer
             return explain(shot.pixels, settings.target, method=settings.method, make=make, format=shot.format)
-        pixels = check_frame(shot.pixels, shot.format)
-        if self._clip and self._clip[-1].shape != pixels.shape:
-            self._clip.clear()
-        self._clip.append(pixels)
         if len(self._clip) < (self._clip.maxlen or 1):
             return None
         (clip,) = self._explainer([list(self._clip)], settings.target, method=settings.method, format=shot.format)
         return clip.picture(-1)
+
+    def _gather(self, shot: Shot) -> None:
+        """The frame at the end of the clip; one of another size begins a new one."""
+        pixels = check_frame(shot.pixels, shot.format)
+        if self._clip and self._clip[-1].shape != pixels.shape:
+            self._clip.clear()
+        self._clip.append(pixels)
 
     def _can_be_drawn(self, settings: Settings) -> bool:
         """Whether the picture of the call is the one that sinks want, and the device draws it better than the host."""

@@ -355,6 +355,18 @@ def test_a_stream_explains_the_latest_frames_as_a_clip_and_shows_the_last_of_the
         assert one.frame is not None and np.array_equal(one.overlay(), expected.overlay())
 
 
+def test_a_clip_of_a_stream_has_the_frames_that_carry_a_map_too(clips: Exported) -> None:
+    frames = [frame_of(seed, 20, 30) for seed in range(12)]
+    with clips.explainer.stream(frames, policy="all", target=1, every=3) as stream:
+        found = list(stream.results())
+    fresh = [result.capture.id for result in found if result.is_fresh]
+    assert len(fresh) >= 2 and stream.report().carried >= 3
+    for result in found:
+        if result.is_fresh:
+            last = result.capture.id
+            assert_same(result.explanation.map, clips.explainer(frames[last - 5 : last + 1], 1).picture(-1).map)
+
+
 def test_a_stream_has_no_place_for_a_seed(seeded: Exported) -> None:
     with pytest.raises(InputError, match="gradient of the caller"):
         seeded.explainer.stream([frame_of()])
