@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -243,8 +243,8 @@ def _losses(report: Report) -> dict[str, int]:
 def _summary(report: Report) -> Any:
     """What a stream did, as a table of facts."""
     counted = ("captured", "explained", "carried", *_losses(report), "reconnects", "stalls", "resets", "events")
-    shown: Callable[[str], bool] = lambda name: name in ("captured", "explained") or getattr(report, name)  # noqa: E731
-    rows = [(name, str(getattr(report, name))) for name in counted if shown(name)]
+    counts = {name: getattr(report, name) for name in counted}
+    rows = [(name, str(count)) for name, count in counts.items() if count or name in ("captured", "explained")]
     latency = report.latencies
     mapped = report.explained + report.carried
     if mapped and report.seconds:

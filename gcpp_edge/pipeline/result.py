@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gcpp_edge.explanation import NO_CLASS, Explanation
 from gcpp_edge.frames import picture_of
 from gcpp_edge.made import OVERLAY
-from gcpp_edge.pictures import opencv
+from gcpp_edge.pictures import encode_picture, opencv
 from gcpp_edge.pipeline.capture import Capture
 from gcpp_edge.pipeline.events import Event
 from gcpp_edge.pipeline.settings import Settings
@@ -50,13 +50,11 @@ class Result:
             return self._picture
 
     def jpeg(self, quality: int = 80) -> bytes:
-        """The overlay as a JPEG file. quality: 1 to 100."""
+        """The overlay as a JPEG file. quality: 1 to 100. Raises PictureError for what OpenCV cannot encode."""
         picture = self.picture()
         with self._lock:
             if quality not in self._jpegs:
-                cv2 = opencv()
-                _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-                self._jpegs[quality] = encoded.tobytes()
+                self._jpegs[quality] = encode_picture(picture, ".jpg", opencv().IMWRITE_JPEG_QUALITY, quality)
             return self._jpegs[quality]
 
     def record(self) -> dict[str, Any]:
@@ -86,15 +84,17 @@ class Result:
             "events": [event._asdict() for event in self.events],
         }
 
-    def _drawn(self) -> NDArray[np.uint8]:
-        found, settings = self.explanation, self.settings
-        made = found.made.get(OVERLAY)
-        picture = found.overlay(settings.colormap, settings.alpha) if made is None else made
-        picture = picture[:, :, :3]
-        return np.ascontiguousarray(picture[:, :, ::-1] if found.drawing.format in _FLIPPED else picture)
-
     def frame_bgr(self) -> NDArray[np.uint8]:
         """The frame itself, (H, W, 3) uint8 BGR."""
         found = self.explanation
-        picture = picture_of(found.frame, found.drawing.format, found.drawing.kernels)[:, :, :3]
-        return np.ascontiguousarray(picture[:, :, ::-1] if found.drawing.format in _FLIPPED else picture)
+        return self._bgr(picture_of(found.frame, found.drawing.format, found.drawing.kernels))
+
+    def _drawn(self) -> NDArray[np.uint8]:
+        found, settings = self.explanation, self.settings
+        made = found.made.get(OVERLAY)
+        return self._bgr(found.overlay(settings.colormap, settings.alpha) if made is None else made)
+
+    def _bgr(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A picture in the frame's order of colours, without transparency and as BGR."""
+        picture = picture[:, :, :3]
+        return np.ascontiguousarray(picture[:, :, ::-1] if self.explanation.drawing.format in _FLIPPED else picture)

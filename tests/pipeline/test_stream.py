@@ -586,7 +586,10 @@ def number_of(explanation: Explanation) -> float:
 def test_closing_from_a_thread_of_the_stream_ends_it_and_files_are_finished(
     explainer: gcpp_edge.Explainer, place: str
 ) -> None:
+    all_submitted = threading.Event()  # a stream that is closed before takes no more frames
+
     def close(*_: object) -> None:
+        assert all_submitted.wait(WAIT_S)
         stream.close()
 
     slow = Keeping("slow", before=lambda result: time.sleep(0.02))
@@ -597,10 +600,11 @@ def test_closing_from_a_thread_of_the_stream_ends_it_and_files_are_finished(
         if place == "sink":
             stream.add(close)
         futures = [stream.submit(picture(number)) for number in range(3)]
-        if place == "future":
-            futures[1].add_done_callback(close)
         if place == "trouble":
             futures.append(stream.submit(np.zeros((4, 4), np.uint8)))
+        all_submitted.set()
+        if place == "future":
+            futures[1].add_done_callback(close)
     report = stream.report()
     assert slow.closed == 1 and len(slow.results) == report.explained >= 1 and adds_up(report)
     assert all(future.done() for future in futures) and report.source_state == "ended"
